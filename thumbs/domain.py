@@ -1,16 +1,16 @@
-"""The values that thumbs talks about, their statuses, their legal moves and the retry rules.
+"""The values that thumbs talks about, their statuses, and their legal moves.
 
 Everything here is pure: frozen values and functions of their arguments. It owns no side effect and knows no library.
 Time and chance come in as arguments. The words are the glossary's (docs/architecture.md).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
-from thumbs.errors import DecoderCrashed, JobError
+from thumbs.errors import JobError
 
 # ── statuses and moves ──────────────────────────────────────────────────────────────────────────────────
 
@@ -38,6 +38,7 @@ class EventType(StrEnum):
 
     JOB_SUCCEEDED = "job.succeeded"
     JOB_FAILED = "job.failed"
+    BATCH_FINISHED = "batch.finished"
 
 
 class Trigger(StrEnum):
@@ -69,7 +70,7 @@ FINAL_JOB_STATUSES = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED})
 FINAL_DELIVERY_STATUSES = frozenset({DeliveryStatus.DELIVERED, DeliveryStatus.FAILED})
 
 JOB_MOVES: Mapping[JobStatus, frozenset[JobStatus]] = {
-    JobStatus.QUEUED: frozenset({JobStatus.RUNNING}),
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.FAILED}),
     JobStatus.RUNNING: frozenset({JobStatus.QUEUED, JobStatus.SUCCEEDED, JobStatus.FAILED}),
     JobStatus.SUCCEEDED: frozenset(),
     JobStatus.FAILED: frozenset(),
@@ -83,14 +84,6 @@ DELIVERY_MOVES: Mapping[DeliveryStatus, frozenset[DeliveryStatus]] = {
     DeliveryStatus.FAILED: frozenset(),
 }
 """The legal moves of a delivery."""
-
-EXTENSIONS: Mapping[str, str] = {
-    "image/jpeg": "jpg",
-    "image/png": "png",
-    "image/webp": "webp",
-    "image/avif": "avif",
-}
-"""The file name extension of each content type that a thumbnail can have."""
 
 # ── values ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -168,6 +161,11 @@ class Failure:
     retryable: bool
     source_status: int | None = None
 
+    @classmethod
+    def of(cls, error: JobError) -> "Failure":
+        """Build what the caller is told of an error."""
+        return cls(error.code, error.stage, error.message, error.retryable, error.source_status)
+
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
@@ -203,12 +201,36 @@ class Job:
     created_at: datetime
     expires_at: datetime
     run_at: datetime
+    batch_id: str | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     thumbnail: Thumbnail | None = None
     source: Source | None = None
     error: Failure | None = None
     timings_ms: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Jobs that were accepted together, all or none; `finished_at` is when their common event was made."""
+
+    id: str
+    account_id: str
+    callback_url: str | None
+    created_at: datetime
+    expires_at: datetime
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A caller's key, what it asked for (SHA-256, hexadecimal), and the id of the job or batch that it led to."""
+
+    account_id: str
+    key: str
+    request_sha256: str
+    resource_id: str
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +258,11 @@ class Event:
 
     id: str
     account_id: str
-    job_id: str
+    job_id: str | None
     type: EventType
     body: bytes = field(repr=False)
     created_at: datetime
+    batch_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +290,7 @@ class Delivery:
     id: str
     account_id: str
     event_id: str
-    job_id: str
+    job_id: str | None
     endpoint_id: str | None
     url: str
     status: DeliveryStatus
@@ -279,6 +302,21 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class Announcement:
+    """An event with its deliveries, one per receiver: written together."""
+
+    event: Event
+    deliveries: tuple[Delivery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion(Announcement):
+    """How a job ended, ready to be written at once: the final job, its event, and a delivery per receiver."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """Who owns jobs; secrets are held encrypted and never shown by repr."""
 
@@ -286,6 +324,58 @@ class Account:
     name: str
     callback_secret: str = field(repr=False)
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What is known of an API key; the key itself is not."""
+
+    id: str
+    account_id: str
+    secret_sha256: str
+    created_at: datetime
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a list holds; `before_id` is where the page before ended."""
+
+    status: JobStatus | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    before_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedDelivery:
+    """A delivery that is ours to send: what, where, and the attempt that is already on record."""
+
+    delivery: Delivery
+    attempt: Attempt
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """What becomes of a delivery after an attempt."""
+
+    status: DeliveryStatus
+    reason: str | None = None
+    next_attempt_at: datetime | None = None
+    delivered_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A thumbnail's bytes in storage, under a name that cannot be guessed."""
+
+    name: str
+    content_type: str
+    sha256: str
+    body: bytes = field(repr=False)
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,98 +394,3 @@ class FetchedSource:
 
     body: bytes = field(repr=False)
     url: str
-
-
-# ── what the core needs from outside ────────────────────────────────────────────────────────────────────
-
-
-class Dispatcher(Protocol):
-    """Puts ids on the queue. A message is a hint: it may be lost, doubled or late.
-
-    Raises QueueUnavailable when the queue does not take it.
-    """
-
-    def process(self, job_id: str, delay_seconds: float = 0) -> None:
-        """Ask for one run of the job, not before the delay has passed."""
-
-    def deliver(self, delivery_id: str, delay_seconds: float = 0) -> None:
-        """Ask for one attempt of the delivery, not before the delay has passed."""
-
-    def ping(self) -> None:
-        """Raise QueueUnavailable when the queue does not answer."""
-
-
-class Clock(Protocol):
-    """Tells the time."""
-
-    def now(self) -> datetime:
-        """Tell the wall clock's time, aware, in UTC."""
-
-    def monotonic(self) -> float:
-        """Tell seconds that never step back, for durations."""
-
-    def sleep(self, seconds: float) -> None:
-        """Block for that long."""
-
-
-# ── retry rules ─────────────────────────────────────────────────────────────────────────────────────────
-
-MAX_RUNS = 3
-"""Runs of a job in all, whatever ended the earlier ones (docs/security.md, manners)."""
-
-RUN_DELAYS_SECONDS = (2.0, 10.0)
-"""Before the second and the third run of a job whose source failed in a retryable way."""
-
-MAX_SOURCE_RETRY_AFTER_SECONDS = 60.0
-"""The longest Retry-After of a source that we wait for."""
-
-MAX_CRASHED_RUNS = 2
-"""Runs of a job whose image kills the decoder: tried once more, in case something else killed it."""
-
-JITTER = 0.2
-"""Each delay is lengthened by 0 to 20 %, so that what failed together is not tried together."""
-
-MAX_RECEIVER_RETRY_AFTER_SECONDS = 86_400.0
-"""The longest Retry-After of a receiver that moves its next attempt (docs/webhooks.md)."""
-
-
-def decide_next_run(error: JobError, run_count: int, *, chance: float) -> float | None:
-    """Decide after how many seconds the job runs again; None when this failure is final.
-
-    `run_count` counts the run that just failed; `chance` is in [0, 1) and spreads the delay.
-    """
-    limit = MAX_CRASHED_RUNS if isinstance(error, DecoderCrashed) else MAX_RUNS
-    if not error.retryable or run_count >= limit:
-        return None
-    delay_seconds = RUN_DELAYS_SECONDS[min(run_count, len(RUN_DELAYS_SECONDS)) - 1]
-    wish_seconds = min(error.retry_after_seconds or 0.0, MAX_SOURCE_RETRY_AFTER_SECONDS)
-    return max(delay_seconds * (1 + JITTER * chance), wish_seconds)
-
-
-def decide_next_attempt(
-    schedule_seconds: Sequence[float], attempt_count: int, *, chance: float, retry_after_seconds: float | None = None
-) -> float | None:
-    """Decide after how many seconds a failed delivery is tried again; None when its attempts are used up.
-
-    `attempt_count` counts the attempt that just failed. A receiver's Retry-After lengthens the schedule, never shortens it.
-    """
-    if attempt_count > len(schedule_seconds):
-        return None
-    delay_seconds = schedule_seconds[attempt_count - 1] * (1 + JITTER * chance)
-    return max(delay_seconds, min(retry_after_seconds or 0.0, MAX_RECEIVER_RETRY_AFTER_SECONDS))
-
-
-def build_failure(error: JobError) -> Failure:
-    """Build what the caller is told of an error."""
-    return Failure(
-        code=error.code,
-        stage=error.stage,
-        message=error.message,
-        retryable=error.retryable,
-        source_status=error.source_status,
-    )
-
-
-def add_seconds(moment: datetime, seconds: float) -> datetime:
-    """Tell the moment that many seconds later."""
-    return moment + timedelta(seconds=seconds)

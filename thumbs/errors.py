@@ -4,6 +4,7 @@
      ├ SettingsError                 a setting is wrong: stops the start
      ├ RequestError                  the caller's fault, told as a problem (RFC 9457)
      │  ├ UrlNotAllowed · NotFound · Unauthorized …
+     ├ KeyAlreadyUsed                an idempotency key is taken
      ├ UnavailableError              LedgerUnavailable, QueueUnavailable, DecodersBusy: later is right
      ├ JobError                      why a job failed, by stage
      │  ├ FetchError · DecodeError · RenderError · StoreError · RunError
@@ -25,6 +26,10 @@ class SettingsError(ThumbsError):
 
 
 # ── stores ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class KeyAlreadyUsed(ThumbsError):
+    """An idempotency key is taken: whoever asked looks up what it led to."""
 
 
 class UnavailableError(ThumbsError):
@@ -76,6 +81,18 @@ class Unauthorized(RequestError):
     """No API key, or one that is not known."""
 
     code, status, title = "unauthorized", 401, "An API key is required."
+
+
+class IdempotencyKeyReused(RequestError):
+    """The same Idempotency-Key came with another body."""
+
+    code, status, title = "idempotency_key_reused", 422, "The idempotency key was used for another request."
+
+
+class Conflict(RequestError):
+    """The resource is not in a state for this."""
+
+    code, status, title = "conflict", 409, "The resource is not in a state for this."
 
 
 class Overloaded(RequestError):

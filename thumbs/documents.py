@@ -1,0 +1,196 @@
+"""The JSON that callers read: jobs, events, deliveries. One shape for answers and for webhooks alike.
+
+Pure functions from values to plain dicts and bytes. `web/schemas` describes the same shapes for OpenAPI; a contract
+test holds the two together. `conclude` builds what ends a job, so that the worker and the sweep end it alike.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from thumbs.domain import (
+    Announcement,
+    Attempt,
+    Batch,
+    Conclusion,
+    Delivery,
+    DeliveryStatus,
+    Event,
+    EventType,
+    Job,
+    JobStatus,
+    Outcome,
+    Thumbnail,
+)
+
+EXTENSIONS: Final[Mapping[str, str]] = {
+    "image/jpeg": "jpg",
+    "image/png": "png",
+    "image/webp": "webp",
+    "image/avif": "avif",
+}
+"""The file name extension of each content type that a thumbnail can have."""
+
+CALLBACK_STATUS: Final[Mapping[DeliveryStatus, str]] = {
+    DeliveryStatus.PENDING: "pending",
+    DeliveryStatus.SENDING: "pending",
+    DeliveryStatus.DELIVERED: "delivered",
+    DeliveryStatus.FAILED: "failed",
+}
+"""A delivery's status, as the job's caller sees it."""
+
+
+def conclude(
+    job: Job,
+    outcome: Outcome,
+    *,
+    now: datetime,
+    timings_ms: Mapping[str, int],
+    event_id: str,
+    delivery_id: str,
+) -> Conclusion:
+    """Build the end of a running job: the final job, its event with its body frozen, and a delivery to its callback."""
+    ended = replace(
+        job,
+        status=outcome.status,
+        finished_at=now,
+        thumbnail=outcome.thumbnail,
+        source=outcome.source,
+        error=outcome.error,
+        timings_ms=timings_ms,
+    )
+    kind = EventType.JOB_SUCCEEDED if ended.status is JobStatus.SUCCEEDED else EventType.JOB_FAILED
+    body = _encode_event(event_id, kind, now, {"job": describe_job(ended)})
+    event = Event(event_id, job.account_id, job.id, kind, body, now)
+    return Conclusion(event, _build_deliveries(event, job.callback_url, delivery_id), ended)
+
+
+def conclude_batch(
+    batch: Batch, jobs: Sequence[tuple[str, JobStatus]], *, now: datetime, event_id: str, delivery_id: str
+) -> Announcement:
+    """Build the end of a batch whose jobs are all final: its event, and a delivery to its callback."""
+    kind = EventType.BATCH_FINISHED
+    document = describe_batch(replace(batch, finished_at=now), jobs)
+    body = _encode_event(event_id, kind, now, {"batch": document})
+    event = Event(event_id, batch.account_id, None, kind, body, now, batch.id)
+    return Announcement(event, _build_deliveries(event, batch.callback_url, delivery_id))
+
+
+def describe_batch(batch: Batch, jobs: Sequence[tuple[str, JobStatus]]) -> dict[str, Any]:
+    """Describe a batch with the status of each of its jobs."""
+    return {
+        "id": batch.id,
+        "status": "running" if batch.finished_at is None else "finished",
+        "callback_url": batch.callback_url,
+        "jobs": [{"id": job_id, "status": str(status)} for job_id, status in jobs],
+        "created_at": format_moment(batch.created_at),
+        "finished_at": format_moment(batch.finished_at),
+    }
+
+
+def describe_job(job: Job) -> dict[str, Any]:
+    """Describe a job, all but its callback: what an event's `data.job` holds."""
+    return {
+        "id": job.id,
+        "status": str(job.status),
+        "source_url": job.source_url,
+        "callback_url": job.callback_url,
+        "spec": asdict(job.spec),
+        "metadata": dict(job.metadata),
+        "thumbnail": job.thumbnail and _describe_thumbnail(job, job.thumbnail),
+        "variants": {},
+        "source": job.source and asdict(job.source),
+        "error": job.error and asdict(job.error),
+        "run_count": job.run_count,
+        "timings_ms": dict(job.timings_ms),
+        "created_at": format_moment(job.created_at),
+        "started_at": format_moment(job.started_at),
+        "finished_at": format_moment(job.finished_at),
+        "expires_at": format_moment(job.expires_at),
+    }
+
+
+def describe_job_with_callback(job: Job, callback: Delivery | None) -> dict[str, Any]:
+    """Describe a job as its caller reads it, with what became of its callback."""
+    return describe_job(job) | {"callback": _describe_callback(job, callback)}
+
+
+def describe_delivery(delivery: Delivery, attempts: list[Attempt]) -> dict[str, Any]:
+    """Describe a delivery with its attempts."""
+    return {
+        "id": delivery.id,
+        "event_id": delivery.event_id,
+        "job_id": delivery.job_id,
+        "endpoint_id": delivery.endpoint_id,
+        "url": delivery.url,
+        "status": str(delivery.status),
+        "reason": delivery.reason,
+        "attempt_count": delivery.attempt_count,
+        "next_attempt_at": format_moment(delivery.next_attempt_at),
+        "delivered_at": format_moment(delivery.delivered_at),
+        "attempts": [_describe_attempt(attempt) for attempt in attempts],
+    }
+
+
+def name_blob(job: Job, thumbnail: Thumbnail) -> str:
+    """Name the job's thumbnail: the unguessable name drawn with the job, and the extension of its type."""
+    return f"{job.blob_name}.{EXTENSIONS[thumbnail.content_type]}"
+
+
+def format_moment(moment: datetime | None) -> str | None:
+    """Format a moment as RFC 3339 in UTC with milliseconds; None stays None."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _encode_event(event_id: str, kind: EventType, now: datetime, data: Mapping[str, Any]) -> bytes:
+    """Encode an event as compact ASCII JSON: the bytes of every delivery of it."""
+    document = {"id": event_id, "type": str(kind), "timestamp": format_moment(now), "data": data}
+    return json.dumps(document, separators=(",", ":")).encode("ascii")
+
+
+def _build_deliveries(event: Event, callback_url: str | None, delivery_id: str) -> tuple[Delivery, ...]:
+    if callback_url is None:
+        return ()
+    delivery = Delivery(
+        id=delivery_id,
+        account_id=event.account_id,
+        event_id=event.id,
+        job_id=event.job_id,
+        endpoint_id=None,
+        url=callback_url,
+        status=DeliveryStatus.PENDING,
+        created_at=event.created_at,
+        next_attempt_at=event.created_at,
+    )
+    return (delivery,)
+
+
+def _describe_thumbnail(job: Job, thumbnail: Thumbnail) -> dict[str, Any]:
+    return {"url": f"{job.public_url}/t/{name_blob(job, thumbnail)}"} | asdict(thumbnail)
+
+
+def _describe_callback(job: Job, callback: Delivery | None) -> dict[str, Any]:
+    if callback is not None:
+        return {
+            "status": CALLBACK_STATUS[callback.status],
+            "attempt_count": callback.attempt_count,
+            "next_attempt_at": format_moment(callback.next_attempt_at),
+        }
+    status = "none" if job.callback_url is None else "pending"
+    return {"status": status, "attempt_count": 0, "next_attempt_at": None}
+
+
+def _describe_attempt(attempt: Attempt) -> dict[str, Any]:
+    names = ("id", "number", "duration_ms", "http_status", "error_code", "error_detail")
+    described: dict[str, Any] = {name: getattr(attempt, name) for name in names}
+    return described | {
+        "trigger": str(attempt.trigger),
+        "started_at": format_moment(attempt.started_at),
+        "response_headers": dict(attempt.response_headers),
+        "response_body": attempt.response_body,
+        "response_body_truncated": attempt.response_body_truncated,
+    }
