@@ -1,0 +1,95 @@
+"""Colours come out as a colour-managed display would show them, and without the profile that said so."""
+
+import pytest
+from PIL import Image
+
+from tests.support.images import (
+    RED,
+    SRGB_PRIMARIES,
+    build_cmyk_profile,
+    build_grey_profile,
+    build_rgb_profile,
+    encode,
+    open_result,
+    render,
+)
+from thumbs.domain import OutputFormat
+from thumbs.imaging.colour import MAX_PROFILE_BYTES
+
+SWAPPED = build_rgb_profile(SRGB_PRIMARIES[::-1])
+"""A profile in which red is blue: what ignores it gives red."""
+
+PINK = (128, 255, 128)
+"""In Lab, scaled to bytes: (255, 0, 126) in sRGB."""
+
+
+def get_colour(body: bytes) -> tuple[int, ...]:
+    pixel = open_result(render(body, format=OutputFormat.PNG)).convert("RGBA").getpixel((50, 50))
+    assert isinstance(pixel, tuple)
+    return pixel
+
+
+def check_near(found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    assert all(abs(a - b) <= 4 for a, b in zip(found, wanted, strict=True)), found
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_profile_is_converted_to_srgb(image_format: str) -> None:
+    body = encode(Image.new("RGB", (200, 200), RED), image_format, icc_profile=SWAPPED)
+
+    check_near(get_colour(body), (0, 0, 254, 255))
+
+
+def test_profile_is_converted_under_alpha() -> None:
+    body = encode(Image.new("RGBA", (200, 200), (*RED, 128)), "PNG", icc_profile=SWAPPED)
+
+    check_near(get_colour(body), (0, 0, 254, 128))
+
+
+def test_profile_is_converted_for_palettes() -> None:
+    body = encode(Image.new("RGB", (200, 200), RED).quantize(2), "PNG", icc_profile=SWAPPED)
+
+    check_near(get_colour(body), (0, 0, 254, 255))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
+def test_grey_profile_is_converted(mode: str) -> None:
+    """Linear light of one half is 188 in sRGB."""
+    value = {"L": 128, "LA": (128, 255), "I;16": 128 * 257}[mode]
+    body = encode(Image.new(mode, (200, 200), value), "PNG", icc_profile=build_grey_profile(1.0))  # type: ignore[arg-type]
+
+    check_near(get_colour(body), (188, 188, 188, 255))
+
+
+def test_rgb_profile_of_a_grey_picture_is_converted() -> None:
+    body = encode(Image.new("L", (200, 200), 128), "JPEG", icc_profile=build_rgb_profile(gamma=1.0))
+
+    check_near(get_colour(body), (188, 188, 188, 255))
+
+
+def test_cmyk_without_profile_is_not_inverted() -> None:
+    """Adobe writes CMYK JPEGs inverted, and so does Pillow: full cyan must not become red."""
+    body = encode(Image.new("CMYK", (200, 200), (255, 0, 0, 0)), "JPEG")
+
+    check_near(get_colour(body), (0, 255, 255, 255))
+
+
+def test_cmyk_profile_is_converted() -> None:
+    body = encode(Image.new("CMYK", (200, 200), (255, 0, 0, 0)), "JPEG", icc_profile=build_cmyk_profile(PINK))
+
+    check_near(get_colour(body), (255, 0, 126, 255))
+
+
+IGNORED = {
+    "broken": b"this is not a profile",
+    "cut short": SWAPPED[:200],
+    "for other colours": build_cmyk_profile(PINK),
+    "too large": SWAPPED + bytes(MAX_PROFILE_BYTES),
+}
+
+
+@pytest.mark.parametrize("profile", IGNORED.values(), ids=IGNORED.keys())
+def test_profile_that_cannot_be_used_is_ignored(profile: bytes) -> None:
+    body = encode(Image.new("RGB", (200, 200), RED), "WEBP", icc_profile=profile, lossless=True)
+
+    check_near(get_colour(body), (*RED, 255))

@@ -1,0 +1,61 @@
+"""Every file of the corpus gives what its manifest says: real photographs, PngSuite, and files that were broken.
+
+The corpus is not part of the repository; without it these tests are skipped.
+"""
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.images import open_result, render
+from thumbs.domain import ThumbnailSpec
+from thumbs.errors import JobError
+
+CORPUS = Path(os.environ.get("THUMBS_CORPUS", Path(__file__).parents[2].parent / "shared" / "corpus"))
+MAX_TURNED_DIFFERENCE = 12
+"""Mean levels between two orientations of the same photo, which were compressed on their own and are numbered."""
+
+
+def list_manifest() -> list[dict[str, str]]:
+    manifest = CORPUS / "MANIFEST.tsv"
+    if not manifest.exists():
+        return []
+    with manifest.open(newline="") as lines:
+        return list(csv.DictReader(lines, delimiter="\t"))
+
+
+ROWS = list_manifest()
+needs_corpus = pytest.mark.skipif(not ROWS, reason=f"no corpus at {CORPUS}; set THUMBS_CORPUS")
+
+
+@needs_corpus
+@pytest.mark.parametrize("row", ROWS, ids=[row["path"] for row in ROWS])
+def test_file_gives_what_the_manifest_says(row: dict[str, str]) -> None:
+    found, size = render_row(CORPUS / row["path"])
+
+    assert found == row["expected"]
+    if size and row["size"]:
+        # The manifest tells sizes as stored, which differ by a quarter turn from those displayed.
+        assert sorted(size) == sorted(int(side) for side in row["size"].split("x"))
+
+
+def render_row(path: Path) -> tuple[str, tuple[int, int] | None]:
+    try:
+        picture = render(path.read_bytes())
+    except JobError as error:
+        return error.code, None
+    assert open_result(picture).size == (ThumbnailSpec().width, ThumbnailSpec().height)
+    return "ok", (picture.source_width, picture.source_height)
+
+
+@needs_corpus
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("name", ["Landscape", "Portrait"])
+def test_all_eight_orientations_look_alike(name: str, orientation: int) -> None:
+    folder = CORPUS / "orientation"
+    first = open_result(render((folder / f"{name}_1.jpg").read_bytes())).tobytes()
+    other = open_result(render((folder / f"{name}_{orientation}.jpg").read_bytes())).tobytes()
+
+    assert sum(abs(a - b) for a, b in zip(first, other, strict=True)) / len(first) < MAX_TURNED_DIFFERENCE

@@ -1,0 +1,81 @@
+"""Scans, chunks and canvases are counted from the bytes, as the decoders would see them."""
+
+import struct
+
+from PIL import Image
+
+from tests.support.images import PNG_SIGNATURE, build_photo, build_webp_bomb, encode, png_chunk
+from thumbs.imaging.sniff import JPEG, PNG, WEBP
+from thumbs.imaging.structure import Header, count_jpeg_scans, count_png_chunks, measure
+
+SCAN = b"\xff\xda\x00\x02"
+COMMENT_OF_SCANS = b"\xff\xfe" + struct.pack(">H", 2 + 400) + b"\xff\xda" * 200
+
+
+def test_baseline_jpeg_has_one_scan_and_is_streamed() -> None:
+    body = encode(build_photo(), "JPEG")
+
+    assert count_jpeg_scans(body, 0) == 1
+    assert measure(body, JPEG) == Header(is_scalable=True, is_streamed=True)
+
+
+def test_progressive_jpeg_is_scalable_but_not_streamed() -> None:
+    """libjpeg keeps all its coefficients, so that the larger limit of baseline JPEG must not hold."""
+    body = encode(build_photo(), "JPEG", progressive=True)
+
+    assert count_jpeg_scans(body, 1) > 1
+    assert measure(body, JPEG) == Header(is_scalable=True, is_streamed=False)
+
+
+def test_baseline_jpeg_of_several_scans_is_not_streamed() -> None:
+    """One component a scan is baseline too, and libjpeg buffers the whole picture for it."""
+    body = encode(build_photo(), "JPEG")
+    start = body.index(b"\xff\xda")
+    body = body[: start + 4] + b"\x01" + body[start + 5 :]
+
+    assert measure(body, JPEG) == Header(is_scalable=True, is_streamed=False)
+
+
+def test_lossless_jpeg_is_not_scalable() -> None:
+    """libjpeg ignores the fraction there, and Pillow would be told the wrong size."""
+    body = encode(build_photo(), "JPEG").replace(b"\xff\xc0", b"\xff\xc3", 1)
+
+    assert measure(body, JPEG) == Header()
+
+
+def test_scans_inside_a_comment_do_not_count() -> None:
+    assert count_jpeg_scans(b"\xff\xd8" + COMMENT_OF_SCANS + SCAN * 3 + b"\xff\xd9", 100) == 3
+
+
+def test_scans_after_the_end_of_the_image_do_not_count() -> None:
+    assert count_jpeg_scans(b"\xff\xd8" + SCAN + b"\xff\xd9" + SCAN * 200, 100) == 1
+
+
+def test_counting_scans_ends_soon_after_enough() -> None:
+    assert count_jpeg_scans(b"\xff\xd8" + SCAN * 5_000, 100) == 101
+
+
+def test_counting_chunks_ends_soon_after_enough() -> None:
+    assert count_png_chunks(PNG_SIGNATURE + png_chunk(b"tEXt", b"") * 500, 100) == 101
+    assert count_png_chunks(PNG_SIGNATURE + png_chunk(b"tEXt", b"") * 50, 100) == 50
+
+
+def test_canvas_of_a_webp_is_read_before_pillow_opens_it() -> None:
+    assert measure(build_webp_bomb(), WEBP).size == (16_384, 16_384)
+
+
+def test_canvas_is_right_for_each_kind_of_webp() -> None:
+    photo = build_photo(201, 99)
+    alpha = Image.new("RGBA", (201, 99), (1, 2, 3, 4))
+
+    assert measure(encode(photo, "WEBP"), WEBP).size == (201, 99)
+    assert measure(encode(photo, "WEBP", lossless=True), WEBP).size == (201, 99)
+    assert measure(encode(alpha, "WEBP"), WEBP).size == (201, 99)
+
+
+def test_cut_off_headers_measure_as_nothing_special() -> None:
+    """What is broken is the decoder's to say; counting must not raise on it."""
+    for body in (b"\xff\xd8\xff", b"\xff\xd8\xff\xc0", b"\xff\xd8\xff\xc0\x00\x11\xff\xda"):
+        measure(body, JPEG)
+    assert measure(b"RIFF\0\0\0\0WEBP", WEBP) == Header()
+    assert measure(PNG_SIGNATURE, PNG) == Header()

@@ -1,0 +1,59 @@
+"""Where the picture meets the box: which part of the source is seen and how large; arithmetic only, no pixels."""
+
+from dataclasses import dataclass
+
+from thumbs.domain import Fit, ThumbnailSpec
+
+Size = tuple[int, int]
+Box = tuple[float, float, float, float]
+
+DRAFT_SCALES = (8, 4, 2)
+"""The fractions at which libjpeg decodes."""
+
+DRAFT_MARGIN = 1.5
+"""How much larger than the thumbnail a fraction has to be: at 1.5 the result is 53 dB from the full decode's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The part of the source that is seen, and its size in the thumbnail; as stored, that is before orientation.
+
+    `box` is left, upper, right, lower in px of the full picture; `scale` is the fraction 1/scale that is decoded.
+    """
+
+    box: Box
+    size: Size
+    scale: int
+
+
+def make_plan(source: Size, spec: ThumbnailSpec, *, is_turned: bool, is_scalable: bool) -> Plan:
+    """Plan the shrink of a source, which is stored lying on its side when `is_turned`."""
+    asked = (spec.height, spec.width) if is_turned else (spec.width, spec.height)
+    box, size = _place_in_box(source, asked, spec.fit)
+    return Plan(box, size, _choose_scale(box, size) if is_scalable else 1)
+
+
+def _place_in_box(source: Size, asked: Size, fit: Fit) -> tuple[Box, Size]:
+    whole = (0.0, 0.0, float(source[0]), float(source[1]))
+    if fit is Fit.FILL:
+        return whole, asked
+    if fit is Fit.COVER:
+        return _crop_centre(source, asked), asked
+    zoom = min(asked[0] / source[0], asked[1] / source[1])
+    if fit is Fit.INSIDE:
+        zoom = min(zoom, 1.0)
+    return whole, (max(1, round(source[0] * zoom)), max(1, round(source[1] * zoom)))
+
+
+def _crop_centre(source: Size, asked: Size) -> Box:
+    """Cut the largest part with the asked aspect out of the middle; its edges fall between px."""
+    width = min(source[0], source[1] * asked[0] / asked[1])
+    height = min(source[1], source[0] * asked[1] / asked[0])
+    left, upper = (source[0] - width) / 2, (source[1] - height) / 2
+    return left, upper, left + width, upper + height
+
+
+def _choose_scale(box: Box, size: Size) -> int:
+    """Choose the smallest fraction that still leaves DRAFT_MARGIN px for each px of the thumbnail."""
+    shrink = min((box[2] - box[0]) / size[0], (box[3] - box[1]) / size[1])
+    return next((scale for scale in DRAFT_SCALES if shrink >= scale * DRAFT_MARGIN), 1)
