@@ -1,0 +1,188 @@
+"""The moves of jobs. Each names the status that it moves from, and changes nothing when the row moved on.
+
+A run is leased: its token must still be the row's when the run ends, so a worker that was thought dead and comes back
+changes nothing. `finish` is the one place where a job ends: with its event and its deliveries, in one transaction.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from thumbs.domain import Batch, Conclusion, IdempotencyKey, Job, JobFilter, JobStatus, Lease
+from thumbs.errors import NotFound
+from thumbs.ledger.database import Database
+from thumbs.ledger.deliveries import insert_event
+from thumbs.ledger.keys import claim_key
+from thumbs.ledger.rows import job_of_row, row_of_batch, row_of_job
+from thumbs.ledger.tables import batches, jobs
+from thumbs.ledger.upkeep import delete_jobs
+
+
+class Jobs:
+    """The jobs of the ledger."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(self, *accepted: Job, batch: Batch | None = None, key: IdempotencyKey | None = None) -> None:
+        """Write accepted jobs with their batch and idempotency key, all or none; they are on disk when this returns.
+
+        Raises KeyAlreadyUsed, and writes nothing, when the key is one that has not expired.
+        """
+        rows = [row_of_job(job) | {"dispatched_at": job.created_at} for job in accepted]
+        with self._database.writing() as connection:
+            if key is not None:
+                claim_key(connection, key, accepted[0].created_at)
+            if batch is not None:
+                connection.execute(batches.insert(), row_of_batch(batch))
+            connection.execute(jobs.insert(), rows)
+
+    def get(self, account_id: str, job_id: str) -> Job:
+        """Get a job of the account; raises NotFound, for another account's job too."""
+        job = self.find(job_id)
+        if job is None or job.account_id != account_id:
+            raise NotFound(f"There is no job {job_id}.")
+        return job
+
+    def find(self, job_id: str) -> Job | None:
+        """Find a job by its id alone, for those who work for every account."""
+        return self._find(jobs.c.id == job_id)
+
+    def find_by_blob_name(self, blob_name: str) -> Job | None:
+        """Find the job that a thumbnail's unguessable name was drawn with."""
+        return self._find(jobs.c.blob_name == blob_name)
+
+    def list_for_account(self, account_id: str, where: JobFilter, limit: int) -> list[Job]:
+        """List the account's jobs, newest first."""
+        query = sa.select(jobs).where(jobs.c.account_id == account_id, *_conditions(where))
+        with self._database.reading() as connection:
+            return [job_of_row(row) for row in connection.execute(query.order_by(jobs.c.id.desc()).limit(limit))]
+
+    def lease(self, lease: Lease, now: datetime) -> Job | None:
+        """Take a queued job that is due for one run; None when it is not, or somebody else was faster. Atomic."""
+        move = (
+            jobs.update()
+            .where(jobs.c.id == lease.id, jobs.c.status == JobStatus.QUEUED, jobs.c.run_at <= now)
+            .values(
+                status=JobStatus.RUNNING,
+                run_count=jobs.c.run_count + 1,
+                started_at=sa.func.coalesce(jobs.c.started_at, sa.literal(now, jobs.c.started_at.type)),
+                lease_token=lease.token,
+                lease_until=lease.until,
+            )
+            .returning(jobs)
+        )
+        with self._database.writing() as connection:
+            row = connection.execute(move).one_or_none()
+        return job_of_row(row) if row is not None else None
+
+    def requeue(self, lease: Lease, run_at: datetime, now: datetime) -> bool:
+        """Put a running job back to queued, due at `run_at`; False when the lease was lost."""
+        with self._database.writing() as connection:
+            return _move(connection, lease, **_queued(run_at, now))
+
+    def hand_back(self, lease: Lease, run_at: datetime, now: datetime) -> bool:
+        """Put a running job back as if it had not run: what stopped the run was ours; False when the lease was lost."""
+        with self._database.writing() as connection:
+            return _move(connection, lease, run_count=jobs.c.run_count - 1, **_queued(run_at, now))
+
+    def finish(self, lease: Lease, conclusion: Conclusion) -> bool:
+        """End a running job with its event and deliveries, in one transaction; False when the lease was lost."""
+        with self._database.writing() as connection:
+            moved = _move(connection, lease, lease_token=None, lease_until=None, **_ended(conclusion.job))
+            if moved:
+                insert_event(connection, conclusion)
+        return moved
+
+    def cancel(self, conclusion: Conclusion) -> bool:
+        """End a job that is queued, with its event and deliveries, in one transaction; False when it is not queued."""
+        job = conclusion.job
+        move = jobs.update().where(jobs.c.id == job.id, jobs.c.status == JobStatus.QUEUED).values(**_ended(job))
+        with self._database.writing() as connection:
+            moved = connection.execute(move).rowcount == 1
+            if moved:
+                insert_event(connection, conclusion)
+        return moved
+
+    def forget(self, job: Job) -> None:
+        """Delete a final job with all that hangs on it, its idempotency key too."""
+        with self._database.writing() as connection:
+            delete_jobs(connection, [job.id])
+
+    def count_due(self, now: datetime, limit: int | None = None) -> int:
+        """Count the queued jobs that are due, up to a limit: as many messages should wait on the queue."""
+        due = sa.select(jobs.c.id).where(jobs.c.status == JobStatus.QUEUED, jobs.c.run_at <= now).limit(limit)
+        with self._database.reading() as connection:
+            return connection.scalar(sa.select(sa.func.count()).select_from(due.subquery())) or 0
+
+    def list_expired_leases(self, now: datetime, limit: int) -> list[tuple[Job, Lease]]:
+        """List running jobs whose worker has let its lease run out, with that stale lease."""
+        query = (
+            sa.select(jobs)
+            .where(jobs.c.status == JobStatus.RUNNING, jobs.c.lease_until < now)
+            .order_by(jobs.c.lease_until)
+            .limit(limit)
+        )
+        with self._database.reading() as connection:
+            return [(job_of_row(row), _lease_of(row)) for row in connection.execute(query)]
+
+    def claim_undispatched(self, now: datetime, since: datetime, limit: int) -> list[str]:
+        """Claim due queued jobs last dispatched before `since`, to be dispatched again; marks them as dispatched."""
+        due = (
+            sa.select(jobs.c.id)
+            .where(jobs.c.status == JobStatus.QUEUED, jobs.c.dispatched_at < since, jobs.c.run_at <= now)
+            .order_by(jobs.c.dispatched_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        claim = jobs.update().where(jobs.c.id.in_(due)).values(dispatched_at=now).returning(jobs.c.id)
+        with self._database.writing() as connection:
+            return list(connection.scalars(claim))
+
+    def _find(self, condition: sa.ColumnElement[bool]) -> Job | None:
+        with self._database.reading() as connection:
+            row = connection.execute(sa.select(jobs).where(condition)).one_or_none()
+        return job_of_row(row) if row is not None else None
+
+
+def _move(connection: Connection, lease: Lease, **values: Any) -> bool:
+    """Change a running job whose lease is still this one; the row count tells whether it was."""
+    held = (jobs.c.id == lease.id, jobs.c.status == JobStatus.RUNNING, jobs.c.lease_token == lease.token)
+    return connection.execute(jobs.update().where(*held).values(**values)).rowcount == 1
+
+
+def _ended(job: Job) -> dict[str, Any]:
+    """Give the values that the end of a job changes."""
+    row = row_of_job(job)
+    return {name: row[name] for name in ("status", "finished_at", "thumbnail", "source", "error", "timings_ms")}
+
+
+def _queued(run_at: datetime, now: datetime) -> dict[str, Any]:
+    """Give the values of a job that waits for its next run, which is dispatched at once, with the delay."""
+    dispatched_at = max(run_at, now)
+    return {
+        "status": JobStatus.QUEUED,
+        "run_at": run_at,
+        "dispatched_at": dispatched_at,
+        "lease_token": None,
+        "lease_until": None,
+    }
+
+
+def _lease_of(row: Any) -> Lease:
+    return Lease(id=row.id, token=row.lease_token, until=row.lease_until)
+
+
+def _conditions(where: JobFilter) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    if where.status is not None:
+        conditions.append(jobs.c.status == where.status)
+    if where.created_after is not None:
+        conditions.append(jobs.c.created_at > where.created_after)
+    if where.created_before is not None:
+        conditions.append(jobs.c.created_at < where.created_before)
+    if where.before_id is not None:
+        conditions.append(jobs.c.id < where.before_id)
+    return conditions

@@ -1,0 +1,65 @@
+"""Between rows and the domain's values; nothing outside the ledger sees a row."""
+
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy.engine import Row
+
+from thumbs.domain import (
+    Attempt,
+    Batch,
+    Delivery,
+    DeliveryStatus,
+    Failure,
+    Fit,
+    Job,
+    JobStatus,
+    OutputFormat,
+    Source,
+    Thumbnail,
+    ThumbnailSpec,
+    Trigger,
+)
+
+
+def row_of_job(job: Job) -> dict[str, Any]:
+    """Give the columns of a job, apart from those of its lease and dispatch."""
+    row = {name: getattr(job, name) for name in Job.__dataclass_fields__}
+    for name in ("spec", "thumbnail", "source", "error"):
+        row[name] = row[name] and asdict(row[name])
+    row["metadata"] = dict(job.metadata)
+    row["timings_ms"] = dict(job.timings_ms)
+    return row
+
+
+def row_of_batch(batch: Batch) -> dict[str, Any]:
+    """Give the columns of a batch."""
+    return {name: getattr(batch, name) for name in Batch.__dataclass_fields__}
+
+
+def job_of_row(row: Row[Any]) -> Job:
+    """Build the job of a row of `jobs`."""
+    values = {name: row._mapping[name] for name in Job.__dataclass_fields__}
+    spec = values["spec"]
+    return Job(
+        **values
+        | {
+            "status": JobStatus(values["status"]),
+            "spec": ThumbnailSpec(**spec | {"fit": Fit(spec["fit"]), "format": OutputFormat(spec["format"])}),
+            "thumbnail": values["thumbnail"] and Thumbnail(**values["thumbnail"]),
+            "source": values["source"] and Source(**values["source"]),
+            "error": values["error"] and Failure(**values["error"]),
+        }
+    )
+
+
+def delivery_of_row(row: Row[Any]) -> Delivery:
+    """Build the delivery of a row of `deliveries`."""
+    values = {name: row._mapping[name] for name in Delivery.__dataclass_fields__}
+    return Delivery(**values | {"status": DeliveryStatus(values["status"])})
+
+
+def attempt_of_row(row: Row[Any]) -> Attempt:
+    """Build the attempt of a row of `attempts`."""
+    values = {name: row._mapping[name] for name in Attempt.__dataclass_fields__}
+    return Attempt(**values | {"trigger": Trigger(values["trigger"])})
