@@ -1,0 +1,217 @@
+"""Services for tests: a real ledger, cipher and rules; around them small stand-ins for the network and the decoders.
+
+The stand-ins answer as they are told, for tests that are about what follows from an answer. Tests that are about the
+way there pass a real Outbound, a real Sandbox or another adapter by name.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from random import Random
+from typing import Any, NoReturn, TypeVar
+
+from tests.support.builders import build_new_job
+from tests.support.clock import FrozenClock
+from thumbs.accounts import get_default_account
+from thumbs.addresses import AddressPolicy
+from thumbs.cipher import Cipher
+from thumbs.domain import Answer, Blob, Delivery, FetchedSource, Job, Picture, ThumbnailSpec
+from thumbs.errors import UnavailableError
+from thumbs.gauge import QueueGauge
+from thumbs.holding import HeldLeases
+from thumbs.intake import accept_job
+from thumbs.ledger import Ledger
+from thumbs.outbound import Outbound
+from thumbs.process import process
+from thumbs.protocols import Dispatcher
+from thumbs.sandbox import Sandbox
+from thumbs.services import Services
+from thumbs.settings import Settings, read_settings
+
+SECRET_KEY = "a secret key for tests, of enough characters"
+ENVIRON: Mapping[str, str] = {
+    "THUMBS_SECRET_KEY": SECRET_KEY,
+    "THUMBS_AUTH": "off",
+    "THUMBS_ALLOW_CIDRS": "127.0.0.0/8,::1/128",
+    "THUMBS_CALLBACK_SCHEMES": "https,http",
+    "THUMBS_DECODERS": "1",
+}
+PICTURE = Picture(
+    body=b"a thumbnail",
+    content_type="image/jpeg",
+    width=100,
+    height=100,
+    sha256="cd" * 32,
+    thumbhash="3OcRJYB4d3h/iIeHeEh3eIhw+j2w",
+    dominant_color="#7a5c43",
+    source_content_type="image/png",
+    source_width=320,
+    source_height=240,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A webhook as it was handed to the network."""
+
+    url: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class ScriptedOutbound(Outbound):
+    """Reaches nobody: calls `on_fetch` and `on_post`, and remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.on_fetch: Callable[[], bytes] = lambda: b"a source"
+        self.on_post: Callable[[], Answer] = build_answer
+        self.fetched: list[str] = []
+        self.posted: list[Post] = []
+
+    def fetch(self, url: str) -> FetchedSource:
+        """Fetch as told."""
+        self.fetched.append(url)
+        return FetchedSource(self.on_fetch(), url)
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Post as told."""
+        self.posted.append(Post(url, body, headers))
+        return self.on_post()
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class ScriptedSandbox(Sandbox):
+    """Decodes nothing: calls `on_render`, and remembers how long it might have waited."""
+
+    def __init__(self) -> None:
+        self.on_render: Callable[[], Picture] = lambda: PICTURE
+        self.waits_seconds: list[float] = []
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def render(self, body: bytes, spec: ThumbnailSpec, *, wait_seconds: float) -> Picture:
+        """Render as told."""
+        self.waits_seconds.append(wait_seconds)
+        return self.on_render()
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class UnavailableBlobs:
+    """A blob store that does not answer."""
+
+    def put(self, blob: Blob) -> None:
+        """Refuse."""
+        raise UnavailableError("the blob store is down, says the test")
+
+    def find(self, name: str, now: datetime) -> Blob | None:
+        """Refuse."""
+        raise UnavailableError("the blob store is down, says the test")
+
+    def delete(self, name: str) -> None:
+        """Refuse."""
+        raise UnavailableError("the blob store is down, says the test")
+
+    def delete_expired(self, now: datetime, limit: int) -> int:
+        """Refuse."""
+        raise UnavailableError("the blob store is down, says the test")
+
+
+def build_test_settings(**variables: str) -> Settings:
+    """Build settings like those of `thumbs up`; each test names the variables that it is about."""
+    return read_settings({**ENVIRON, **variables})
+
+
+def build_test_services(ledger: Ledger, dispatcher: Dispatcher, clock: FrozenClock, **changes: Any) -> Services:
+    """Build the services of a test: `changes` are adapters by their field's name, or variables of settings."""
+    adapters = {name: value for name, value in changes.items() if name in Services.__dataclass_fields__}
+    settings = build_test_settings(**{name: value for name, value in changes.items() if name not in adapters})
+    services = Services(
+        settings=settings,
+        ledger=ledger,
+        blobs=ledger.blobs,
+        outbound=ScriptedOutbound(),
+        sandbox=ScriptedSandbox(),
+        cipher=Cipher(SECRET_KEY),
+        dispatcher=dispatcher,
+        policy=AddressPolicy(settings.allow_cidrs),
+        queue_gauge=QueueGauge(ledger, clock),
+        held_leases=HeldLeases(),
+        clock=clock,
+        random=Random(7),
+    )
+    return replace(services, **adapters)
+
+
+def build_outbound(settings: Settings) -> Outbound:
+    """Build a real Outbound that may reach loopback; to be closed."""
+    return Outbound(
+        AddressPolicy(settings.allow_cidrs),
+        user_agent="thumbs/test",
+        fetch_timeout_seconds=settings.fetch_timeout_seconds,
+        max_source_bytes=settings.max_source_bytes,
+        webhook_timeout_seconds=settings.webhook_timeout_seconds,
+    )
+
+
+def build_lost_ledger() -> Ledger:
+    """Build a ledger whose file can be neither found nor made."""
+    return Ledger("sqlite:////nonexistent/folder/ledger.db")
+
+
+def build_answer(status: int = 200, body: bytes = b"", *, is_truncated: bool = False, **headers: str) -> Answer:
+    """Build a receiver's answer; `retry_after="2"` is the header `retry-after`."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(status, named, body, is_truncated)
+
+
+def fail_with(error: BaseException) -> Callable[[], NoReturn]:
+    """Make a script that raises."""
+
+    def fail() -> NoReturn:
+        raise error
+
+    return fail
+
+
+def meanwhile(act: Callable[[], object], script: Callable[[], T]) -> Callable[[], T]:
+    """Make a script during which something happens."""
+
+    def act_and_answer() -> T:
+        act()
+        return script()
+
+    return act_and_answer
+
+
+def accept(services: Services, **changes: Any) -> Job:
+    """Accept a job for the default account."""
+    accepted = accept_job(services, get_default_account(services), build_new_job(**changes))
+    return get_job(services, accepted.id)
+
+
+def record_delivery(services: Services, **changes: Any) -> Delivery:
+    """Accept a job and run it to its end; returns the delivery that is due now."""
+    job = accept(services, **changes)
+    process(services, job.id)
+    return get_callback(services, job.id)
+
+
+def get_job(services: Services, job_id: str | None) -> Job:
+    """Get a job as the ledger has it."""
+    job = services.ledger.jobs.find(job_id or "")
+    assert job is not None
+    return job
+
+
+def get_callback(services: Services, job_id: str | None) -> Delivery:
+    """Get the delivery to a job's callback."""
+    delivery = services.ledger.deliveries.find_callback(job_id or "")
+    assert delivery is not None
+    return delivery

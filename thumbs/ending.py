@@ -1,0 +1,50 @@
+"""How a job ends, and a batch after its last job: with an event and its deliveries in one transaction, then dispatched.
+
+The worker, the sweep and a caller's DELETE end jobs through here. If we die between the transaction and the dispatch,
+the sweep dispatches; if we die before a batch's end is told, the sweep tells it.
+"""
+
+from collections.abc import Mapping
+
+from thumbs.documents import conclude, conclude_batch
+from thumbs.domain import Announcement, Batch, Job, Lease, Outcome
+from thumbs.services import Services
+
+
+def end_job(services: Services, job: Job, lease: Lease | None, outcome: Outcome, timings_ms: Mapping[str, int]) -> bool:
+    """End a running job by its lease, or a queued one without; False when it moved on, and nothing was changed."""
+    conclusion = conclude(
+        job,
+        outcome,
+        now=services.clock.now(),
+        timings_ms=timings_ms,
+        event_id=services.new_id("evt"),
+        delivery_id=services.new_id("dlv"),
+    )
+    jobs = services.ledger.jobs
+    if not (jobs.finish(lease, conclusion) if lease else jobs.cancel(conclusion)):
+        return False
+    _dispatch(services, conclusion)
+    if job.batch_id is not None:
+        batch = services.ledger.batches.find_done(job.batch_id)
+        if batch is not None:
+            end_batch(services, batch)
+    return True
+
+
+def end_batch(services: Services, batch: Batch) -> None:
+    """Tell the end of a batch whose jobs are all final, once."""
+    announcement = conclude_batch(
+        batch,
+        services.ledger.batches.list_jobs(batch.id),
+        now=services.clock.now(),
+        event_id=services.new_id("evt"),
+        delivery_id=services.new_id("dlv"),
+    )
+    if services.ledger.batches.finish(batch.id, announcement):
+        _dispatch(services, announcement)
+
+
+def _dispatch(services: Services, announcement: Announcement) -> None:
+    for delivery in announcement.deliveries:
+        services.dispatch_delivery(delivery.id)

@@ -1,0 +1,73 @@
+"""What must be there before anything starts: the data directory, and the secret key in it.
+
+The faces call `prepare` once per process, before they build anything.
+"""
+
+import os
+import secrets
+from dataclasses import replace
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Final
+
+from thumbs.errors import SettingsError
+from thumbs.settings import MIN_SECRET_KEY_CHARS, Settings
+
+SECRET_KEY_FILE: Final = "secret_key"
+SECRET_KEY_BYTES: Final = 32
+
+
+def prepare(settings: Settings) -> Settings:
+    """Make the data directory, and the secret key in it where none is set; returns the settings with that key.
+
+    With PostgreSQL or Redis nothing is kept here, and processes on other machines need the same key: it must be set.
+    Raises SettingsError; also when the directory cannot be written.
+    """
+    is_embedded = settings.database_url.startswith("sqlite:") and settings.redis_url is None
+    if not is_embedded and settings.secret_key is None:
+        raise SettingsError(
+            f"THUMBS_SECRET_KEY is not set: with PostgreSQL or Redis, expected at least {MIN_SECRET_KEY_CHARS} random "
+            "characters, the same for every process."
+        )
+    if not settings.database_url.startswith("sqlite:") and settings.redis_url is not None:
+        return settings
+    return _prepare_data_dir(settings)
+
+
+def _prepare_data_dir(settings: Settings) -> Settings:
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        if not os.access(settings.data_dir, os.W_OK | os.X_OK):
+            raise PermissionError(13, "Permission denied")
+        return replace(settings, secret_key=settings.secret_key or _load_secret_key(settings.data_dir))
+    except OSError as error:
+        raise SettingsError(
+            f"THUMBS_DATA_DIR={str(settings.data_dir)!r} cannot be used: expected a directory that can be written "
+            f"({error.strerror})."
+        ) from error
+
+
+def _load_secret_key(data_dir: Path) -> str:
+    """Load the key of this data directory; made once, whole, readable by the owner alone."""
+    path = data_dir / SECRET_KEY_FILE
+    if not path.exists():
+        _make_secret_key(path)
+    key = path.read_text(encoding="utf-8").strip()
+    if len(key) < MIN_SECRET_KEY_CHARS:
+        raise SettingsError(
+            f"The key in {str(path)!r} cannot be used: expected at least {MIN_SECRET_KEY_CHARS} characters. "
+            "Put the right one there; without it, secrets that were encrypted with it are lost."
+        )
+    return key
+
+
+def _make_secret_key(path: Path) -> None:
+    """Write a new key beside the path and link it there: several processes may start at once, and one wins."""
+    with NamedTemporaryFile("w", dir=path.parent, prefix=".secret_key", encoding="ascii") as file:
+        file.write(secrets.token_urlsafe(SECRET_KEY_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+        try:
+            os.link(file.name, path)
+        except FileExistsError:
+            return

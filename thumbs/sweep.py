@@ -1,0 +1,130 @@
+"""Find what is stuck or old and put it right, in batches: the reason why nothing accepted is lost.
+
+Runs in every worker and courier, at the start and then every THUMBS_SWEEP_SECONDS; a lock in the ledger lets one of
+them through. Each step is complete in itself, so a sweep that dies half-way is taken up by the next.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from thumbs.domain import Delivery, DeliveryStatus, Failure, JobStatus, NextStep, Outcome
+from thumbs.ending import end_batch, end_job
+from thumbs.errors import WorkerLost
+from thumbs.retries import MAX_RUNS, add_seconds, decide_next_attempt
+from thumbs.services import Services
+
+BATCH: Final = 500
+"""Rows that one step takes at most: a sweep is short, the next one goes on."""
+DISPATCH_GRACE_SECONDS: Final = 30.0
+"""How long a dispatched id may wait on the queue before its message counts as lost; one too many is harmless."""
+LOCK_NAME: Final = "sweep"
+
+logger = logging.getLogger(__name__)
+
+
+def sweep(services: Services, process: str) -> None:
+    """Tell that this kind of process is alive, and sweep unless another one does.
+
+    Raises LedgerUnavailable; and QueueUnavailable, when all that needs no queue has been done.
+    """
+    now = services.clock.now()
+    services.ledger.upkeep.record_heartbeat(process, now)
+    lock = services.new_lease(LOCK_NAME, now)
+    if not services.ledger.upkeep.take_lock(lock, now):
+        return
+    try:
+        for step in STEPS:
+            step(services, now)
+    finally:
+        services.ledger.upkeep.release_lock(lock)
+
+
+def _end_lost_runs(services: Services, now: datetime) -> None:
+    """Queue again what a dead worker was running, or fail it when its runs are used up."""
+    for job, stale in services.ledger.jobs.list_expired_leases(now, BATCH):
+        told = {"job_id": job.id, "run_count": job.run_count}
+        if job.run_count >= MAX_RUNS:
+            logger.warning("the job's workers were lost too often: it fails", extra=told)
+            end_job(services, job, stale, Outcome(JobStatus.FAILED, error=Failure.of(WorkerLost())), {})
+        elif services.ledger.jobs.requeue(stale, now, now):
+            logger.warning("the job's worker was lost: it is queued again", extra=told)
+            services.dispatch_job(job.id)
+
+
+def _end_lost_attempts(services: Services, now: datetime) -> None:
+    """Mark what a dead courier was sending as abandoned, and try it again: it may or may not have arrived."""
+    for delivery, attempt, stale in services.ledger.deliveries.list_expired_leases(now, BATCH):
+        step = _decide_step(services, delivery, now)
+        if not services.ledger.deliveries.record(stale, replace(attempt, error_code="abandoned"), step, now):
+            continue
+        logger.warning("the delivery's courier was lost", extra={"delivery_id": delivery.id, "next": str(step.status)})
+        if step.status is DeliveryStatus.PENDING:
+            services.dispatch_delivery(delivery.id)
+
+
+def _decide_step(services: Services, delivery: Delivery, now: datetime) -> NextStep:
+    """Try again at once: the receiver is not at fault. Attempts that are used up are used up, though."""
+    schedule_seconds = services.settings.webhook_schedule_seconds
+    if decide_next_attempt(schedule_seconds, delivery.attempt_count, chance=0) is None:
+        return NextStep(DeliveryStatus.FAILED, reason="attempts_exhausted")
+    return NextStep(DeliveryStatus.PENDING, next_attempt_at=now)
+
+
+def _end_batches(services: Services, _now: datetime) -> None:
+    """Tell the end of batches whose last job's worker died before it could."""
+    for batch in services.ledger.batches.list_done(BATCH):
+        end_batch(services, batch)
+
+
+def _dispatch_jobs(services: Services, now: datetime) -> None:
+    """Dispatch queued jobs whose message is gone."""
+    since = add_seconds(now, -DISPATCH_GRACE_SECONDS)
+    missing_count = services.ledger.jobs.count_due(now) - services.dispatcher.count_jobs()
+    _dispatch(
+        missing_count, lambda count: services.ledger.jobs.claim_undispatched(now, since, count), services.dispatch_job
+    )
+
+
+def _dispatch_deliveries(services: Services, now: datetime) -> None:
+    """Dispatch due deliveries whose message is gone."""
+    since = add_seconds(now, -DISPATCH_GRACE_SECONDS)
+    missing_count = services.ledger.deliveries.count_due(now) - services.dispatcher.count_deliveries()
+    _dispatch(
+        missing_count, lambda count: services.ledger.deliveries.claim_due(now, since, count), services.dispatch_delivery
+    )
+
+
+def _dispatch(missing_count: int, claim: Callable[[int], list[str]], dispatch: Callable[[str], bool]) -> None:
+    """Dispatch as many ids again, oldest first, as there are fewer messages than due rows.
+
+    A message may wait for long behind others and is not lost for that: dispatching by age alone would double a long
+    queue every half minute.
+    """
+    while missing_count > 0:
+        ids = claim(min(BATCH, missing_count))
+        if not ids:
+            return
+        logger.info("lost messages are dispatched again", extra={"message_count": len(ids)})
+        if not all(dispatch(row_id) for row_id in ids):
+            return
+        missing_count -= len(ids)
+
+
+def _forget(services: Services, now: datetime) -> None:
+    """Delete what is past its retention: final jobs with all that hangs on them, batches, keys, thumbnails."""
+    ledger = services.ledger
+    counts = {
+        "job_count": ledger.upkeep.forget_expired_jobs(now, BATCH),
+        "batch_count": ledger.batches.forget_expired(now, BATCH),
+        "idempotency_key_count": ledger.idempotency_keys.forget_expired(now, BATCH),
+        "thumbnail_count": services.blobs.delete_expired(now, BATCH),
+    }
+    if any(counts.values()):
+        logger.info("what has expired is deleted", extra=counts)
+
+
+STEPS: Final = (_end_lost_runs, _end_lost_attempts, _end_batches, _forget, _dispatch_jobs, _dispatch_deliveries)
+"""In this order: a queue that does not answer ends the sweep, and must not keep the rest from being put right."""
