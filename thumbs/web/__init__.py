@@ -1,0 +1,88 @@
+"""The web face: a Flask app that validates, records, answers and serves. It never fetches a URL or decodes an image."""
+
+import re
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+from flask import Flask, Response, g, request
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from thumbs import __version__
+from thumbs.services import Services
+from thumbs.telemetry import bind_log_context, clear_log_context
+from thumbs.web import batches, classic, jobs, pages, system, thumbnails
+from thumbs.web.context import SERVICES, WAITING_ROOM
+from thumbs.web.problems import ProblemApi, register_error_handlers
+from thumbs.web.waiting import WaitingRoom
+
+MAX_BODY_BYTES: Final = 64 * 1024
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+"""No inline script anywhere; Swagger UI sets inline styles."""
+BLUEPRINTS: Final = (
+    jobs.blueprint,
+    batches.blueprint,
+    thumbnails.blueprint,
+    classic.blueprint,
+    classic.media,
+    system.blueprint,
+)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,200}")
+
+
+def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: False) -> Flask:
+    """Create the app; `is_stopping` tells those who wait for a job that the process is about to end."""
+    app = Flask(__name__, static_folder=None)
+    app.config.update(
+        MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
+        API_TITLE="thumbs",
+        API_VERSION=__version__,
+        OPENAPI_VERSION="3.1.0",
+        OPENAPI_URL_PREFIX="/",
+        OPENAPI_JSON_PATH="openapi.json",
+    )
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it.
+    app.extensions[SERVICES] = services
+    app.extensions[WAITING_ROOM] = WaitingRoom(services, is_stopping=is_stopping)
+    app.before_request(_begin_request)
+    app.after_request(_finish_response)
+    app.teardown_request(lambda _error: clear_log_context())
+    _register_routes(app)
+    _trust_proxies(app, services.settings.trusted_proxies)
+    return app
+
+
+def _register_routes(app: Flask) -> None:
+    api = ProblemApi(app)
+    api.spec.components.security_scheme("api_key", {"type": "http", "scheme": "bearer"})
+    api.spec.options["security"] = [{"api_key": []}]
+    for blueprint in BLUEPRINTS:
+        api.register_blueprint(blueprint)
+    app.register_blueprint(pages.blueprint)
+    register_error_handlers(app)
+
+
+def _trust_proxies(app: Flask, count: int) -> None:
+    """Believe that many proxies' X-Forwarded-For, -Proto and -Host."""
+    if count:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
+
+
+def _begin_request() -> None:
+    """Take the caller's request id where it is sane, else draw one; it is on every log line and answer."""
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    bind_log_context(request_id=g.request_id)
+
+
+def _finish_response(response: Response) -> Response:
+    response.headers["X-Request-ID"] = g.request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if response.mimetype == "text/html":
+        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["X-Frame-Options"] = "DENY"
+    return response

@@ -1,0 +1,150 @@
+"""`/v1/jobs`: create, read, list, and what became of the webhooks."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Response, g, jsonify, request
+from flask_smorest import Blueprint
+from werkzeug.wrappers import Response as BaseResponse
+
+from thumbs import cancel
+from thumbs.documents import describe_delivery, describe_job_with_callback
+from thumbs.domain import FINAL_JOB_STATUSES, Fit, Job, JobFilter, JobStatus, NewJob, OutputFormat, ThumbnailSpec
+from thumbs.intake import Accepted, accept_job
+from thumbs.web.auth import require_account
+from thumbs.web.context import get_public_url, get_services, get_waiting_room
+from thumbs.web.parsing import StrictParser
+from thumbs.web.problems import ProblemSchema
+from thumbs.web.schemas import (
+    CreateHeaderSchema,
+    DeliveryPageSchema,
+    JobPageSchema,
+    JobQuerySchema,
+    JobRequestSchema,
+    JobSchema,
+    WaitHeaderSchema,
+)
+from thumbs.web.waiting import parse_wait
+
+RETRY_AFTER_SECONDS = "1"
+"""When a caller who polls should come back."""
+
+
+class StrictBlueprint(Blueprint):
+    """A blueprint whose arguments are read by our parser."""
+
+    ARGUMENTS_PARSER = StrictParser()
+
+
+blueprint = StrictBlueprint("jobs", __name__, url_prefix="/v1/jobs", description="Jobs: one source, one thumbnail.")
+blueprint.before_request(require_account)
+
+
+@blueprint.post("")
+@blueprint.arguments(JobRequestSchema)
+@blueprint.arguments(CreateHeaderSchema, location="headers")
+@blueprint.response(202, JobSchema, description="Accepted: on disk, and on its way.")
+@blueprint.alt_response(200, schema=JobSchema, description="Final within the wait asked for, or accepted before.")
+def create_job(body: dict[str, Any], headers: dict[str, Any]) -> Response:
+    """Create a job.
+
+    The answer comes when the job is on disk. With `Prefer: wait=N` it comes when the job is final, if that is in time.
+    The same `Idempotency-Key` and body lead to the same job for 24 hours.
+    """
+    services = get_services()
+    accepted = accept_job(services, g.account, build_new_job(body), key=headers["idempotency_key"])
+    wait_seconds = parse_wait(headers["prefer"])
+    job = get_waiting_room().wait_for_end(services.ledger.jobs.get(g.account.id, accepted.id), wait_seconds)
+    response = _render(job, wait_seconds)
+    response.status_code = 200 if accepted.is_replayed or job.status in FINAL_JOB_STATUSES else 202
+    response.headers["Location"] = f"{get_public_url()}/v1/jobs/{job.id}"
+    mark_replay(response, accepted)
+    return response
+
+
+@blueprint.get("")
+@blueprint.arguments(JobQuerySchema, location="query")
+@blueprint.response(200, JobPageSchema)
+def list_jobs(query: dict[str, Any]) -> Response:
+    """List jobs, newest first."""
+    services, limit = get_services(), query["limit"]
+    where = JobFilter(
+        status=JobStatus(query["status"]) if query["status"] else None,
+        created_after=query["created_after"],
+        created_before=query["created_before"],
+        before_id=query["cursor"],
+    )
+    jobs = services.ledger.jobs.list_for_account(g.account.id, where, limit + 1)
+    page = jobs[:limit]
+    callbacks = services.ledger.deliveries.list_callbacks(job.id for job in page)
+    items = [describe_job_with_callback(job, callbacks.get(job.id)) for job in page]
+    return jsonify({"items": items, "next_cursor": page[-1].id if len(jobs) > limit else None})
+
+
+@blueprint.get("/<job_id>")
+@blueprint.arguments(WaitHeaderSchema, location="headers")
+@blueprint.response(200, JobSchema)
+@blueprint.alt_response(304, description="Unchanged since the ETag of `If-None-Match`.")
+def get_job(headers: dict[str, Any], job_id: str) -> BaseResponse:
+    """Get a job: the fallback for callers without a webhook. `Prefer: wait=N` waits for its end."""
+    job = get_services().ledger.jobs.get(g.account.id, job_id)
+    wait_seconds = parse_wait(headers["prefer"])
+    response = _render(get_waiting_room().wait_for_end(job, wait_seconds), wait_seconds)
+    response.add_etag()
+    return response.make_conditional(request)
+
+
+@blueprint.delete("/<job_id>")
+@blueprint.response(204, description="Cancelled, or forgotten.")
+@blueprint.alt_response(409, schema=ProblemSchema, description="The job is running.")
+def delete_job(job_id: str) -> Response:
+    """Cancel a queued job (it ends as `failed`, `cancelled`), or forget a final one with its thumbnail."""
+    cancel.delete_job(get_services(), g.account, job_id)
+    return Response(status=204)
+
+
+@blueprint.get("/<job_id>/deliveries")
+@blueprint.response(200, DeliveryPageSchema)
+def list_deliveries(job_id: str) -> Response:
+    """List the job's deliveries, each with its attempts."""
+    services = get_services()
+    job = services.ledger.jobs.get(g.account.id, job_id)
+    found = services.ledger.deliveries.list_for_job(job.id)
+    items = [describe_delivery(delivery, attempts) for delivery, attempts in found]
+    return jsonify({"items": items, "next_cursor": None})
+
+
+def build_new_job(values: Mapping[str, Any]) -> NewJob:
+    """Build the request from validated values; what they leave out has its default."""
+    names = {field.name for field in dataclasses.fields(ThumbnailSpec)}
+    spec = ThumbnailSpec(**{name: value for name, value in values.items() if name in names})
+    spec = dataclasses.replace(
+        spec, fit=Fit(spec.fit), format=OutputFormat(spec.format), background=spec.background.lower()
+    )
+    return NewJob(
+        source_url=values["source_url"],
+        callback_url=values.get("callback_url"),
+        spec=spec,
+        metadata=values.get("metadata", {}),
+        public_url=get_public_url(),
+        request_id=g.request_id,
+    )
+
+
+def mark_replay(response: Response, accepted: Accepted) -> None:
+    """Tell that this is the answer to an earlier request with the same idempotency key."""
+    if accepted.is_replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+
+
+def _render(job: Job, wait_seconds: float) -> Response:
+    """Render a job, with when to come back while it is not final, and whether the wait asked for was kept."""
+    is_final = job.status in FINAL_JOB_STATUSES
+    callback = get_services().ledger.deliveries.find_callback(job.id) if is_final else None
+    response: Response = jsonify(describe_job_with_callback(job, callback))
+    if not is_final:
+        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    elif wait_seconds:
+        response.headers["Preference-Applied"] = f"wait={wait_seconds}"
+    return response
