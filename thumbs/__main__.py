@@ -1,0 +1,5 @@
+"""`python -m thumbs` is `thumbs`."""
+
+from thumbs.cli import main
+
+main(prog_name="thumbs")
