@@ -1,0 +1,168 @@
+"""Makes jobs as callers do, and waits for their webhooks: K threads, each with one job in flight at a time.
+
+A job's number is in the path of its callback, so that a webhook which overtakes the answer of its POST finds its job.
+"""
+
+import http.client
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import IO, Any, Final
+
+JOB_SECONDS: Final = 20.0
+"""After which a job is taken for lost, and the run given up."""
+PHASE_SECONDS: Final = 35.0
+"""After which a phase makes no more jobs, so that a slow machine is done in time too."""
+STEPS: Final = ("accepted", "queued", "fetched", "decoded", "stored", "concluded", "webhook")
+"""POST to `created_at`; the job's own timings_ms; the rest up to `finished_at`; and from there to the arrival."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A webhook as it came, at a monotonic time."""
+
+    at: float
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One job: monotonic times, and the milliseconds of each of STEPS, which add up to the whole."""
+
+    posted_at: float
+    answered_at: float
+    arrived_at: float
+    steps_ms: dict[str, float]
+
+    @property
+    def answer_ms(self) -> float:
+        """From just before the POST to its answer."""
+        return (self.answered_at - self.posted_at) * 1000
+
+    @property
+    def total_ms(self) -> float:
+        """From just before the POST to the webhook's arrival."""
+        return (self.arrived_at - self.posted_at) * 1000
+
+
+class Origin:
+    """The process of bench.origin, and the webhooks that it has taken."""
+
+    def __init__(self, process: subprocess.Popen[str], lines: IO[str]) -> None:
+        self.pid = process.pid
+        self.base = f"http://127.0.0.1:{int(lines.readline())}"
+        self._lines = lines
+        self._changed = threading.Lock()
+        self._awaited: dict[str, Future[Arrival]] = {}
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def expect(self, path: str) -> Future[Arrival]:
+        """Give what will hold the webhook to that path."""
+        future: Future[Arrival] = Future()
+        with self._changed:
+            self._awaited[path] = future
+        return future
+
+    def _read(self) -> None:
+        for line in self._lines:
+            path, at, body = line.split(" ", 2)
+            with self._changed:
+                future = self._awaited.pop(path, None)
+            if future is not None:
+                future.set_result(Arrival(float(at), body))
+
+
+@contextmanager
+def run_origin(source: Path) -> Iterator[Origin]:
+    """Run the origin until the block ends."""
+    command = [sys.executable, "-m", "bench.origin", str(source)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield Origin(process, process.stdout)
+        finally:
+            process.kill()
+
+
+class Caller:
+    """Makes jobs at the service on that port, of the origin's picture and with callbacks to it."""
+
+    def __init__(self, port: int, origin: Origin) -> None:
+        self._port = port
+        self._origin = origin
+        self._numbers = count()
+
+    def make_jobs(self, jobs: int, in_flight: int) -> list[Sample]:
+        """Make that many jobs with so many in flight; RuntimeError when one is refused, lost or failed."""
+        left = iter(range(jobs))
+        until = time.monotonic() + PHASE_SECONDS
+        with ThreadPoolExecutor(in_flight) as pool:
+            parts = [pool.submit(self._make_in_turn, left, until) for _ in range(in_flight)]
+            return [sample for part in parts for sample in part.result()]
+
+    def _make_in_turn(self, left: Iterator[int], until: float) -> list[Sample]:
+        samples = []
+        for _ in left:  # range's iterator: next() is one step under the GIL.
+            if time.monotonic() > until:
+                break
+            samples.append(self._make_one())
+        return samples
+
+    def _make_one(self) -> Sample:
+        path = f"/hook/{next(self._numbers)}"
+        body = json.dumps({"source_url": f"{self._origin.base}/photo.jpg", "callback_url": self._origin.base + path})
+        arrival = self._origin.expect(path)
+        posted_at, wall_at = time.monotonic(), time.time()
+        self._post(body.encode())
+        answered_at = time.monotonic()
+        webhook = _wait_for(arrival)
+        return _build_sample(posted_at, answered_at, webhook, wall_at)
+
+    def _post(self, body: bytes) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=JOB_SECONDS)
+        try:
+            connection.request("POST", "/v1/jobs", body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            told = answer.read()
+        except OSError as error:
+            raise RuntimeError(f"the service does not answer: {error}") from error
+        finally:
+            connection.close()
+        if answer.status != http.HTTPStatus.ACCEPTED:
+            raise RuntimeError(f"a job was refused: {answer.status} {told!r}")
+
+
+def _wait_for(arrival: Future[Arrival]) -> Arrival:
+    try:
+        return arrival.result(JOB_SECONDS)
+    except TimeoutError as error:
+        raise RuntimeError(f"a webhook did not come within {JOB_SECONDS} s") from error
+
+
+def _build_sample(posted_at: float, answered_at: float, webhook: Arrival, wall_at: float) -> Sample:
+    event = json.loads(webhook.body)
+    if event["type"] != "job.succeeded":
+        raise RuntimeError(f"a job failed: {webhook.body}")
+    job: dict[str, Any] = event["data"]["job"]
+    created_ms, finished_ms = (_to_ms(job[name]) - wall_at * 1000 for name in ("created_at", "finished_at"))
+    told: dict[str, float] = {name: job["timings_ms"][name] for name in ("queued", "fetched", "decoded", "stored")}
+    steps_ms = {
+        "accepted": created_ms,
+        **told,
+        "concluded": finished_ms - created_ms - sum(told.values()),
+        "webhook": (webhook.at - posted_at) * 1000 - finished_ms,
+    }
+    return Sample(posted_at, answered_at, webhook.at, steps_ms)
+
+
+def _to_ms(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp() * 1000

@@ -1,0 +1,60 @@
+"""The world outside, as one lean process: it serves the source to GETs and takes webhooks as POSTs, on loopback.
+
+`python -m bench.origin FILE` prints its port, then a line for each webhook: `PATH MONOTONIC_SECONDS BODY`. It is a
+process of its own so that it and the load generator do not wait for one another's GIL. CLOCK_MONOTONIC is the same for
+every process, so arrivals can be compared with what the load generator noted.
+"""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+NO_CONTENT: Final = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
+
+
+class _Exchange(asyncio.Protocol):
+    """One connection, which carries one request."""
+
+    def __init__(self, picture: bytes) -> None:
+        self._picture = picture
+        self._received = b""
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, end, body = self._received.partition(b"\r\n\r\n")
+        if end and len(body) >= _read_length(head):
+            self._answer(head.split(b" ", 2), body)
+
+    def _answer(self, start: list[bytes], body: bytes) -> None:
+        assert self._transport is not None
+        arrived_at = time.monotonic()
+        method, path = start[:2]
+        self._transport.write(self._picture if method == b"GET" else NO_CONTENT)
+        self._transport.close()
+        if method == b"POST":
+            print(path.decode(), arrived_at, body.decode(), flush=True)
+
+
+def _read_length(head: bytes) -> int:
+    _, found, rest = head.lower().partition(b"\r\ncontent-length:")
+    return int(rest.split(b"\r\n", 1)[0]) if found else 0
+
+
+async def _serve(source: Path) -> None:
+    body = source.read_bytes()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    picture = head.encode() + body
+    server = await asyncio.get_running_loop().create_server(lambda: _Exchange(picture), "127.0.0.1", 0, backlog=256)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(Path(sys.argv[1])))
