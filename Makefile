@@ -1,0 +1,57 @@
+# `make run` and `make test` need Python ≥ 3.11 with venv, and nothing else: they make .venv and install into it.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run demo test chaos lint format bench lock docs clean
+
+run: .venv/run
+	@exec $(BIN)/thumbs up
+
+demo: .venv/run
+	@$(BIN)/thumbs demo
+
+test: .venv/dev
+	@$(BIN)/python -m pytest
+
+# What tests/chaos proves in two minutes, for longer: `make chaos JOBS=10000`, 12 a second.
+JOBS ?= 10000
+chaos: .venv/dev
+	@$(BIN)/python -m tests.chaos --jobs $(JOBS)
+
+lint: .venv/dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: .venv/dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/dev
+	$(BIN)/python -m bench.pipeline
+
+# The pages that are made from the code; a test compares them.
+docs: .venv/dev
+	$(BIN)/thumbs settings --markdown > docs/settings.md
+
+# The resolved lock that is deployed, with hashes.
+lock: .venv/dev
+	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.txt setup.cfg
+
+clean:
+	rm -rf .venv build *.egg-info
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "thumbs needs Python 3.11 or newer, this is " + sys.version)'
+	$(PYTHON) -m venv .venv
+
+.venv/run: .venv/bin/python setup.cfg requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+.venv/dev: .venv/run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
