@@ -95,3 +95,11 @@ def test_classic_media_of_a_failed_job_says_why(stack: Stack, source: SourceServ
     media = stack.request("GET", f"/media/{answer['outputFileName']}")
     assert (media.status, media.headers["X-Thumbs-Error"]) == (404, "source_http_error")
     assert "Retry-After" not in media.headers
+
+
+def test_text_that_postgresql_cannot_hold_is_no_error_of_ours(stack: Stack, source: SourceServer) -> None:
+    """NUL is in no name, and escaped in metadata; a lone surrogate is kept as it was sent."""
+    for path in ("/v1/jobs/%00", "/v1/batches/a%00b", "/t/%00.jpg", "/media/%00.jpg"):
+        assert stack.request("GET", path).status == 404
+    job = stack.submit(source_url=serve_photo(source), metadata={"nul": "\0", "half": "\ud800"})
+    assert stack.wait_for_job(job["id"])["metadata"] == {"nul": "\0", "half": "\ud800"}

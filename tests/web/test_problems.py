@@ -133,3 +133,10 @@ def test_lost_ledger_is_503_with_when_to_come_back(lost_client: FlaskClient, met
 def test_lost_ledger_accepts_nothing(lost_client: FlaskClient, dispatcher: RecordingDispatcher) -> None:
     lost_client.post("/v1/jobs", json={"source_url": "https://img.example/"})
     assert dispatcher.processed == []
+
+
+@pytest.mark.parametrize("host", ["x" * 256, "a b", 'a"b', "a<b", "a/b"])
+def test_host_that_is_none_is_refused(shared_client: FlaskClient, host: str) -> None:
+    """It would become part of the URLs that are recorded with a job."""
+    answer = shared_client.post("/v1/jobs", json={}, headers={"Host": host})
+    assert (answer.status_code, answer.content_type) == (400, "application/problem+json")

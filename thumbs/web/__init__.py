@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from flask import Flask, Response, g, request
+from werkzeug.exceptions import BadRequest, NotFound
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from thumbs import __version__
@@ -30,6 +31,7 @@ BLUEPRINTS: Final = (
     classic.media,
     system.blueprint,
 )
+_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,200}")
 
 
@@ -72,10 +74,17 @@ def _trust_proxies(app: Flask, count: int) -> None:
 
 
 def _begin_request() -> None:
-    """Take the caller's request id where it is sane, else draw one; it is on every log line and answer."""
+    """Take the caller's request id where it is sane, else draw one; it is on every log line and answer.
+
+    A Host that is none is refused: without THUMBS_PUBLIC_URL it becomes part of the URLs that are recorded with a job.
+    """
     given = request.headers.get("X-Request-ID", "")
     g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     bind_log_context(request_id=g.request_id)
+    if not _HOST.fullmatch(request.host):
+        raise BadRequest("The Host header is not the name of a host.")
+    if "\0" in request.path:
+        raise NotFound  # PostgreSQL's text cannot hold it, so nothing has such a name.
 
 
 def _finish_response(response: Response) -> Response:
