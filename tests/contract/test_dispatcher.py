@@ -3,6 +3,7 @@
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.servers import SourceServer
 from tests.support.services import SECRET_KEY
 from thumbs.errors import QueueUnavailable
 from thumbs.protocols import Dispatcher
@@ -190,3 +192,34 @@ def test_redis_that_is_down_is_told_as_ours_and_does_not_stop_the_start(load: Lo
         tasks.dispatcher.deliver("dlv_1", 5)
     with pytest.raises(QueueUnavailable):
         tasks.dispatcher.count_deliveries()
+
+
+def test_message_wakes_a_consumer_of_another_process(load: Load) -> None:
+    """The bell: with half a minute between two looks, a message is taken at once all the same."""
+    consumer, web = load(), load()
+    consumer.POLL_SECONDS = consumer.LISTEN_SECONDS = 30
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(consumer.images.dequeue)
+        web.dispatcher.process("job_1")
+        assert taken.result(timeout=10).args == ("job_1",)
+
+
+def test_message_is_found_without_a_bell(load: Load, tmp_path: Path) -> None:
+    """A file system without FIFOs has none: something else is in its place here."""
+    for name in ("images", "webhooks"):
+        (tmp_path / f"{name}.db.bell").mkdir()
+    tasks = load()
+    tasks.dispatcher.process("job_1")
+    assert tasks.images.dequeue().args == ("job_1",)
+
+
+def test_queue_that_hangs_is_not_asked_again_for_a_moment(load: Load) -> None:
+    """Else each request would wait for it."""
+    with SourceServer() as silent:
+        tasks = load(REDIS_URL=f"redis://127.0.0.1:{silent.port}/0")
+        with pytest.raises(QueueUnavailable):
+            tasks.dispatcher.process("job_1")
+        connection_count = silent.connection_count
+        with pytest.raises(QueueUnavailable):
+            tasks.dispatcher.process("job_2")
+        assert silent.connection_count == connection_count > 0
