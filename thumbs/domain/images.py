@@ -1,0 +1,106 @@
+"""Images, asked for and made: the spec, the source, the thumbnail and its bytes."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class Fit(StrEnum):
+    """How the picture meets the box."""
+
+    COVER = "cover"
+    CONTAIN = "contain"
+    FILL = "fill"
+    INSIDE = "inside"
+
+
+class OutputFormat(StrEnum):
+    """What the thumbnail is encoded as; AUTO is JPEG, or PNG where the source has transparent pixels."""
+
+    AUTO = "auto"
+    JPEG = "jpeg"
+    PNG = "png"
+    WEBP = "webp"
+    AVIF = "avif"
+
+
+@dataclass(frozen=True, slots=True)
+class ThumbnailSpec:
+    """What was asked for: width and height in px, quality 1..100, background as `#rrggbb`."""
+
+    width: int = 100
+    height: int = 100
+    fit: Fit = Fit.COVER
+    format: OutputFormat = OutputFormat.AUTO
+    quality: int = 80
+    background: str = "#ffffff"
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """What a decoder takes: format names as in THUMBS_FORMATS, and pixels (width times height) before decoding."""
+
+    formats: frozenset[str] = frozenset({"jpeg", "png", "gif", "bmp", "webp", "avif"})
+    max_pixels: int = 50_000_000
+    max_pixels_baseline_jpeg: int = 200_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A finished thumbnail as the decoder hands it over: its bytes and the facts about it and its source.
+
+    `thumbhash` is base64 (evanw/thumbhash), `dominant_color` is `#rrggbb`, sizes are in px after orientation.
+    """
+
+    body: bytes = field(repr=False)
+    content_type: str
+    width: int
+    height: int
+    sha256: str
+    thumbhash: str
+    dominant_color: str
+    source_content_type: str
+    source_width: int
+    source_height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """The facts of a stored thumbnail."""
+
+    content_type: str
+    width: int
+    height: int
+    bytes: int
+    sha256: str
+    thumbhash: str
+    dominant_color: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The facts of the original image; width and height in px, as displayed (after orientation)."""
+
+    content_type: str
+    width: int
+    height: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedSource:
+    """A source as it arrived; `url` is the last hop's."""
+
+    body: bytes = field(repr=False)
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A thumbnail's bytes in storage, under a name that cannot be guessed."""
+
+    name: str
+    content_type: str
+    sha256: str
+    body: bytes = field(repr=False)
+    expires_at: datetime

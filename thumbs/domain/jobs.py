@@ -1,0 +1,142 @@
+"""Jobs and batches, their statuses and legal moves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from thumbs.domain.images import Source, Thumbnail, ThumbnailSpec
+from thumbs.errors import JobError
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+FINAL_JOB_STATUSES = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED})
+
+
+JOB_MOVES: Mapping[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.FAILED}),
+    JobStatus.RUNNING: frozenset({JobStatus.QUEUED, JobStatus.SUCCEEDED, JobStatus.FAILED}),
+    JobStatus.SUCCEEDED: frozenset(),
+    JobStatus.FAILED: frozenset(),
+}
+"""The legal moves of a job; the ledger's conditional UPDATEs name them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a job failed, as its caller sees it."""
+
+    code: str
+    stage: str
+    message: str
+    retryable: bool
+    source_status: int | None = None
+
+    @classmethod
+    def of(cls, error: JobError) -> "Failure":
+        """Build what the caller is told of an error."""
+        return cls(error.code, error.stage, error.message, error.retryable, error.source_status)
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A request that passed every check, not recorded yet."""
+
+    source_url: str
+    callback_url: str | None
+    spec: ThumbnailSpec
+    metadata: Mapping[str, Any]
+    public_url: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One accepted request, as the ledger holds it.
+
+    `blob_name` is the unguessable part of the thumbnail's URL, drawn with the job. `public_url` is the base of the
+    URLs that its caller gets. `run_at` is the earliest time of the next run while it is queued.
+    """
+
+    id: str
+    account_id: str
+    status: JobStatus
+    source_url: str
+    callback_url: str | None
+    spec: ThumbnailSpec
+    metadata: Mapping[str, Any]
+    public_url: str
+    request_id: str
+    blob_name: str
+    run_count: int
+    created_at: datetime
+    expires_at: datetime
+    run_at: datetime
+    batch_id: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    thumbnail: Thumbnail | None = None
+    source: Source | None = None
+    error: Failure | None = None
+    timings_ms: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Jobs that were accepted together, all or none; `finished_at` is when their common event was made."""
+
+    id: str
+    account_id: str
+    callback_url: str | None
+    created_at: datetime
+    expires_at: datetime
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A caller's key, what it asked for (SHA-256, hexadecimal), and the id of the job or batch that it led to."""
+
+    account_id: str
+    key: str
+    request_sha256: str
+    resource_id: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended: a thumbnail or a failure, with the source's facts as far as they are known."""
+
+    status: JobStatus
+    thumbnail: Thumbnail | None = None
+    source: Source | None = None
+    error: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a list holds; `before_id` is where the page before ended."""
+
+    status: JobStatus | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    before_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's time-limited right to a row; a move with a stale token changes nothing."""
+
+    id: str
+    token: str
+    until: datetime
