@@ -8,16 +8,19 @@ Huey's own retries and results are not used.
 import contextlib
 import logging
 import os
+import re
 import select
 import signal
 import sqlite3
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import cached_property
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from huey import Huey
 from huey.consumer import Consumer
@@ -25,7 +28,7 @@ from huey.serializer import SignedSerializer
 from huey.storage import PriorityRedisStorage, SqliteStorage
 from redis import ConnectionPool, RedisError
 
-from thumbs.deliver import deliver
+from thumbs.deliver import deliver, dispatch_startable
 from thumbs.errors import QueueUnavailable, SettingsError, UnavailableError
 from thumbs.preparation import prepare
 from thumbs.process import process
@@ -46,10 +49,15 @@ REDIS_TIMEOUT_SECONDS: Final = 2
 
 It must be more than Huey's blocking pop, which is 1 s.
 """
+LOOK_SECONDS: Final = 0.5
+"""Between two looks of a courier for deliveries that may start: so late at most is what was held back until now."""
 BREAK_SECONDS: Final = 2.0
 """How long a queue that failed is not asked again; what is not dispatched meanwhile, the sweep dispatches."""
 UNAVAILABLE_PAUSE_SECONDS: Final = 1.0
 STORAGE_ERRORS: Final = (sqlite3.Error, RedisError, OSError)
+
+_TASK_ID = re.compile(r"(\d{16})\.[0-9a-f]{32}")
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +74,8 @@ class QueueConsumer(Consumer):
             self.huey.services.sandbox.start()
         self.huey.is_stopping = self.stop_flag
         threading.Thread(target=self._sweep_until_stopped, name="Sweep", daemon=True).start()
+        if self.huey is webhooks:
+            threading.Thread(target=self._look_until_stopped, name="Look", daemon=True).start()
         super().start()
         logger.info("%s started", self.huey.process_name)
 
@@ -98,6 +108,17 @@ class QueueConsumer(Consumer):
             if self.stop_flag.wait(services.settings.sweep_seconds):
                 return
 
+    def _look_until_stopped(self) -> None:
+        """Dispatch deliveries that may start: time has passed, or their messages are gone."""
+        while not self.stop_flag.wait(LOOK_SECONDS):
+            try:
+                dispatch_startable(self.huey.services)
+            except UnavailableError:
+                self.stop_flag.wait(UNAVAILABLE_PAUSE_SECONDS)
+            except Exception:
+                logger.exception("looking for deliveries failed")
+                self.stop_flag.wait(UNAVAILABLE_PAUSE_SECONDS)
+
 
 class RingingSqliteStorage(SqliteStorage):
     """A SQLite queue that wakes its consumers: who enqueues rings a bell, a FIFO beside the file, to which they listen.
@@ -129,6 +150,11 @@ class RingingSqliteStorage(SqliteStorage):
             return self._listen()
         finally:
             self._turn.release()
+
+    def queue_size(self) -> int:
+        """Count the messages: their numbers are given and taken in order, so the first and the last one tell."""
+        query = "SELECT coalesce((SELECT max(id) FROM task) - (SELECT min(id) FROM task) + 1, 0)"
+        return int(self.sql(query, results=True)[0][0])
 
     def close(self) -> bool:
         """Close the file and the bell; the file is opened again when it is needed, and then looked at by polling."""
@@ -217,6 +243,14 @@ class HueyDispatcher:
         with self._asking():
             return int(images.pending_count())
 
+    def find_oldest_job_at(self) -> datetime | None:
+        """Find since when the message about a job that is next in line has been there; None when none waits.
+
+        One without a moment, of an older release, counts as the oldest that there can be.
+        """
+        with self._asking():
+            return next((_read_moment(task.id) for task in images.pending(limit=1)), None)
+
     def count_deliveries(self) -> int:
         """Count the messages about deliveries that wait."""
         with self._asking():
@@ -224,11 +258,12 @@ class HueyDispatcher:
 
     def _enqueue(self, queue: Queue, task: Any, row_id: str, delay_seconds: float) -> None:
         """Put a message on the queue, or on its schedule. After an error it may or may not have arrived."""
+        task_id = _name_task(time.time() + delay_seconds)
         with self._asking():
             if delay_seconds > 0:
-                queue.add_schedule(task.s(row_id, delay=delay_seconds))
+                queue.add_schedule(task.s(row_id, id=task_id, delay=delay_seconds))
             else:
-                queue.enqueue(task.s(row_id))
+                queue.enqueue(task.s(row_id, id=task_id))
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
@@ -239,6 +274,16 @@ class HueyDispatcher:
         except STORAGE_ERRORS as error:
             self._asks_again_at = time.monotonic() + BREAK_SECONDS
             raise QueueUnavailable("the queue does not answer") from error
+
+
+def _name_task(moment: float) -> str:
+    """Name a message, beginning with the microsecond since 1970 at which it is put on the queue."""
+    return f"{int(moment * 1_000_000):016d}.{uuid.uuid4().hex}"
+
+
+def _read_moment(task_id: str) -> datetime:
+    moment = _TASK_ID.fullmatch(task_id)
+    return datetime.fromtimestamp(int(moment[1]) / 1_000_000 if moment else 0, UTC)
 
 
 def _choose_storage(settings: Settings, name: str) -> dict[str, Any]:
@@ -288,20 +333,21 @@ def process_job(job_id: str) -> None:
 
 @webhooks.task(name="deliver", retries=0)
 def attempt_delivery(delivery_id: str) -> None:
-    """Make one delivery attempt."""
-    _call(deliver, webhooks, delivery_id)
+    """Make one delivery attempt, and one of each delivery that is next in line."""
+    next_id: str | None = delivery_id
+    while next_id is not None:
+        next_id = _call(deliver, webhooks, next_id)
 
 
-def _call(use_case: Callable[[Services, str], None], queue: Queue, row_id: str) -> None:
+def _call(use_case: Callable[[Services, str], T], queue: Queue, row_id: str) -> T | None:
     """Call a use case with an id. While the ledger does not answer, wait: there is nothing else to do."""
     while not queue.is_stopping.is_set():
         try:
-            use_case(queue.services, row_id)
+            return use_case(queue.services, row_id)
         except UnavailableError as error:
             logger.warning("%s: waiting for it", error)
             queue.is_stopping.wait(UNAVAILABLE_PAUSE_SECONDS)
         except Exception:
             logger.exception("a task failed: the sweep takes it up again", extra={"id": row_id})
-            return
-        else:
-            return
+            return None
+    return None

@@ -24,7 +24,7 @@ from tests.support.services import (
     record_delivery,
 )
 from thumbs.accounts import get_default_account
-from thumbs.deliver import deliver
+from thumbs.deliver import deliver, dispatch_startable
 from thumbs.domain import Attempt, Delivery, DeliveryStatus
 from thumbs.errors import AttemptError, AttemptTimeout
 from thumbs.ledger import Ledger
@@ -142,14 +142,17 @@ def test_schedule_is_kept_never_earlier_and_up_to_a_fifth_later(
         clock.move(delay_seconds)
 
 
-def test_retry_is_dispatched_with_the_delay_that_the_ledger_has(
-    services: Services, outbound: ScriptedOutbound, dispatcher: RecordingDispatcher
+def test_retry_is_dispatched_when_it_is_due_and_not_before(
+    services: Services, outbound: ScriptedOutbound, dispatcher: RecordingDispatcher, clock: FrozenClock
 ) -> None:
     outbound.on_post = fail_with(AttemptTimeout())
     delivery, _ = attempt_once(services)
-    (delivery_id, delay_seconds) = dispatcher.delivered[-1]
-    assert delivery_id == delivery.id
-    assert delay_seconds == pytest.approx(get_delay_seconds(services, delivery), abs=0.001)
+    clock.move(get_delay_seconds(services, delivery) - 0.001)
+    dispatch_startable(services)
+    assert dispatcher.delivered == [(delivery.id, 0)]
+    clock.move(0.001)
+    dispatch_startable(services)
+    assert dispatcher.delivered == [(delivery.id, 0)] * 2
 
 
 def use_up_attempts(services: Services, clock: FrozenClock, delivery: Delivery) -> None:

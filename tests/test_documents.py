@@ -1,22 +1,30 @@
-"""The JSON that callers read: moments, names, the event's frozen bytes, and what became of a job's callback."""
+"""The JSON that callers read: moments, names, what became of a job's callback, and what is never shown."""
 
-import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from tests.support.builders import NOW, SOURCE, THUMBNAIL, build_job, fail, parse_event, succeed
+from tests.support.builders import (
+    NOW,
+    THUMBNAIL,
+    build_attempt,
+    build_delivery,
+    build_endpoint,
+    build_job,
+    fail,
+    succeed,
+)
 from thumbs.documents import (
     EXTENSIONS,
-    conclude,
     describe_delivery,
+    describe_endpoint,
     describe_job,
     describe_job_with_callback,
     format_moment,
     name_blob,
 )
-from thumbs.domain import DeliveryStatus, EventType, Job, JobStatus, Outcome
+from thumbs.domain import DeliveryStatus, DisabledReason, EndpointStatus, Health, Job, JobStatus, Trigger
 
 RUNNING = build_job(status=JobStatus.RUNNING, run_count=1, started_at=NOW)
 
@@ -52,66 +60,14 @@ def test_job_that_waits_has_no_results() -> None:
     assert (described["status"], described["variants"], described["timings_ms"]) == ("queued", {}, {})
 
 
-def test_conclusion_of_a_success_holds_the_facts() -> None:
-    conclusion = succeed(RUNNING)
-    job = conclusion.job
-    assert (job.status, job.thumbnail, job.source, job.error) == (JobStatus.SUCCEEDED, THUMBNAIL, SOURCE, None)
-    assert (job.finished_at, job.timings_ms) == (NOW, {"queued": 3})
-    assert conclusion.event.type is EventType.JOB_SUCCEEDED
-
-
-def test_conclusion_of_a_failure_holds_the_error() -> None:
-    conclusion = fail(RUNNING)
-    assert describe_job(conclusion.job)["error"] == {
+def test_failure_of_a_job_is_told_by_its_code() -> None:
+    assert describe_job(fail(RUNNING).job)["error"] == {
         "code": "source_http_error",
         "stage": "fetch",
         "message": "The source answered with an HTTP error.",
         "retryable": False,
         "source_status": 404,
     }
-    assert conclusion.event.type is EventType.JOB_FAILED
-
-
-def test_conclusion_has_a_delivery_that_is_due_now() -> None:
-    conclusion = succeed(RUNNING)
-    [delivery] = conclusion.deliveries
-    assert (delivery.url, delivery.status, delivery.next_attempt_at) == (
-        RUNNING.callback_url,
-        DeliveryStatus.PENDING,
-        NOW,
-    )
-    assert (delivery.event_id, delivery.job_id) == (conclusion.event.id, RUNNING.id)
-
-
-def test_conclusion_without_callback_has_no_delivery() -> None:
-    assert succeed(replace(RUNNING, callback_url=None)).deliveries == ()
-
-
-def test_event_tells_the_job_as_it_ended_without_its_callback() -> None:
-    """A receiver reads the same document as GET /v1/jobs/{id}; what became of its own webhook it knows."""
-    conclusion = succeed(RUNNING)
-    event = parse_event(conclusion.event.body)
-    assert event == {
-        "id": conclusion.event.id,
-        "type": "job.succeeded",
-        "timestamp": format_moment(NOW),
-        "data": {"job": describe_job(conclusion.job)},
-    }
-    assert "callback" not in event["data"]["job"]
-
-
-def test_event_is_compact_ascii() -> None:
-    body = succeed(replace(RUNNING, metadata={"name": "Zoë \ud83d 🐈"})).event.body
-    assert body.isascii()
-    assert body == json.dumps(parse_event(body), separators=(",", ":")).encode()
-
-
-def test_same_conclusion_gives_the_same_bytes() -> None:
-    first, second = (
-        conclude(RUNNING, Outcome(JobStatus.SUCCEEDED), now=NOW, timings_ms={}, event_id="evt_1", delivery_id="dlv_1")
-        for _ in range(2)
-    )
-    assert first == second
 
 
 @pytest.mark.parametrize(
@@ -137,7 +93,36 @@ def test_callback_of_a_job_that_is_not_final_is_pending_or_none(job: Job, told: 
     assert describe_job_with_callback(job, None)["callback"]["status"] == told
 
 
-def test_delivery_is_told_with_its_attempts_in_order() -> None:
-    conclusion = succeed(RUNNING)
-    described = describe_delivery(conclusion.deliveries[0], [])
-    assert (described["status"], described["attempts"], described["endpoint_id"]) == ("pending", [], None)
+def test_delivery_is_told_with_its_attempts_in_their_order() -> None:
+    attempts = [build_attempt("dlv_1", number=1), build_attempt("dlv_1", number=2, trigger=Trigger.MANUAL)]
+    described = describe_delivery(build_delivery(id="dlv_1", attempt_count=2), attempts)
+    assert [(each["number"], each["trigger"]) for each in described["attempts"]] == [(1, "auto"), (2, "manual")]
+    assert (described["status"], described["endpoint_id"], described["attempt_count"]) == ("pending", None, 2)
+
+
+def test_endpoint_is_told_with_its_health() -> None:
+    described = describe_endpoint(build_endpoint(id="ep_1", event_types=("job.*",)), Health.DEGRADED)
+    assert described == {
+        "id": "ep_1",
+        "url": "https://app.example/hooks",
+        "event_types": ["job.*"],
+        "description": None,
+        "headers": {},
+        "status": "enabled",
+        "disabled_reason": None,
+        "health": "degraded",
+        "created_at": format_moment(NOW),
+    }
+
+
+def test_disabled_endpoint_tells_why() -> None:
+    endpoint = build_endpoint(status=EndpointStatus.DISABLED, disabled_reason=DisabledReason.GONE)
+    described = describe_endpoint(endpoint, Health.OK)
+    assert (described["status"], described["disabled_reason"]) == ("disabled", "gone")
+
+
+def test_endpoint_never_shows_its_secret_nor_the_values_of_its_headers() -> None:
+    endpoint = build_endpoint(secret="hunter2", headers={"X-Team": "hunter3"})
+    described = describe_endpoint(endpoint, Health.OK)
+    assert described["headers"] == {"X-Team": "***"}
+    assert "hunter" not in repr((described, endpoint))

@@ -4,8 +4,10 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from tests.support.builders import build_delivery
+from thumbs.domain import DeliveryStatus, NextStep, Trigger
 from thumbs.errors import DecoderCrashed, ImageCorrupt, JobError, SourceHttpError, SourceUnreachable
-from thumbs.retries import MAX_RUNS, add_seconds, decide_next_attempt, decide_next_run, parse_retry_after
+from thumbs.retries import MAX_RUNS, add_seconds, decide_next_attempt, decide_next_run, parse_retry_after, repeat
 
 NOW = datetime(2026, 11, 23, 10, 15, 30, tzinfo=UTC)
 SCHEDULE = (5.0, 30.0)
@@ -51,10 +53,10 @@ def test_run_count_above_the_limit_is_final() -> None:
     assert decide_next_run(SourceUnreachable(), MAX_RUNS + 1, chance=0) is None
 
 
-@pytest.mark.parametrize(("attempt_count", "seconds"), [(1, 5.0), (2, 30.0), (3, None), (4, None)])
-def test_attempts_follow_the_schedule_until_it_ends(attempt_count: int, seconds: float | None) -> None:
+@pytest.mark.parametrize(("scheduled_count", "seconds"), [(1, 5.0), (2, 30.0), (3, None), (4, None)])
+def test_attempts_follow_the_schedule_until_it_ends(scheduled_count: int, seconds: float | None) -> None:
     """A schedule of n delays means n + 1 attempts."""
-    assert decide_next_attempt(SCHEDULE, attempt_count, chance=0) == seconds
+    assert decide_next_attempt(SCHEDULE, scheduled_count, chance=0) == seconds
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.3, 0.999])
@@ -64,13 +66,21 @@ def test_attempt_is_never_earlier_than_scheduled(chance: float) -> None:
     assert 5.0 <= delay_seconds < 6.0
 
 
-@pytest.mark.parametrize(("wish", "seconds"), [(None, 5.0), (1.0, 5.0), (300.0, 300.0), (float("inf"), 86_400.0)])
-def test_receivers_wish_lengthens_the_delay_up_to_a_day(wish: float | None, seconds: float) -> None:
-    assert decide_next_attempt(SCHEDULE, 1, chance=0, retry_after_seconds=wish) == seconds
+@pytest.mark.parametrize(("wish", "seconds"), [(0.0, 5.0), (1.0, 5.0), (300.0, 300.0)])
+def test_receivers_wish_lengthens_the_delay_and_never_shortens_it(wish: float, seconds: float) -> None:
+    assert decide_next_attempt(SCHEDULE, 1, chance=0, wish_seconds=wish) == seconds
 
 
 def test_receivers_wish_does_not_add_attempts() -> None:
-    assert decide_next_attempt(SCHEDULE, 3, chance=0, retry_after_seconds=60.0) is None
+    assert decide_next_attempt(SCHEDULE, 3, chance=0, wish_seconds=60.0) is None
+
+
+@pytest.mark.parametrize("trigger", Trigger)
+def test_attempt_that_broke_off_is_repeated_at_once_for_the_same_reason(trigger: Trigger) -> None:
+    """Whatever made it due, and wherever the schedule goes on afterwards: the receiver is not at fault."""
+    delivery = build_delivery(trigger=trigger, reason="gone", resume_at=NOW, delivered_at=NOW)
+    later = add_seconds(NOW, 60)
+    assert repeat(delivery, later) == NextStep(DeliveryStatus.PENDING, "gone", later, NOW, trigger, NOW)
 
 
 @pytest.mark.parametrize(

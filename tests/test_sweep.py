@@ -1,27 +1,31 @@
-"""What is stuck or old is put right; and for each line of "if it dies here", that the sweep ends in a right state."""
+"""What is stuck or old is put right, by one at a time, and left alone while it is in good hands."""
 
 from datetime import timedelta
 
 import pytest
 
-from tests.support.builders import build_attempt
+from tests.support.builders import record_deliveries
 from tests.support.clock import FrozenClock
 from tests.support.dispatcher import RecordingDispatcher
 from tests.support.services import (
     ScriptedOutbound,
-    ScriptedSandbox,
     UnavailableBlobs,
     accept,
-    build_answer,
     build_lost_ledger,
     build_test_services,
+    deliver_all,
     fail_with,
     get_callback,
     get_job,
+    list_deliveries,
     record_delivery,
+    register,
 )
-from thumbs.deliver import deliver
-from thumbs.domain import Attempt, Blob, Delivery, DeliveryStatus, Job, JobStatus
+from tests.support.sweeps import start_attempt, start_run, sweep_after, sweep_after_lease
+from thumbs.accounts import get_default_account
+from thumbs.deliver import dispatch_startable
+from thumbs.domain import CALLBACKS, Attempt, Delivery, DeliveryStatus, EventType, Job, JobStatus, Trigger
+from thumbs.endpoints import disable_endpoint, rotate_secret
 from thumbs.errors import LedgerUnavailable, QueueUnavailable, SourceUnreachable, UnavailableError
 from thumbs.ledger import Ledger
 from thumbs.process import process
@@ -30,61 +34,16 @@ from thumbs.services import Services
 from thumbs.sweep import DISPATCH_GRACE_SECONDS, LOCK_NAME, sweep
 
 
-class MachineDied(BaseException):
-    """Stands for a process that ends in the middle of a line: nothing in the code can catch it by name."""
-
-
-class DyingBlobs(UnavailableBlobs):
-    """Puts a blob, and then the machine dies."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    def put(self, blob: Blob) -> None:
-        """Put it and die."""
-        self._ledger.blobs.put(blob)
-        raise MachineDied
-
-
 @pytest.fixture
 def outbound() -> ScriptedOutbound:
     return ScriptedOutbound()
 
 
 @pytest.fixture
-def sandbox() -> ScriptedSandbox:
-    return ScriptedSandbox()
-
-
-@pytest.fixture
 def services(
-    ledger: Ledger,
-    dispatcher: RecordingDispatcher,
-    clock: FrozenClock,
-    outbound: ScriptedOutbound,
-    sandbox: ScriptedSandbox,
+    ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock, outbound: ScriptedOutbound
 ) -> Services:
-    return build_test_services(ledger, dispatcher, clock, outbound=outbound, sandbox=sandbox)
-
-
-def sweep_after(services: Services, clock: FrozenClock, seconds: float) -> None:
-    clock.move(seconds)
-    sweep(services, "worker")
-
-
-def sweep_after_lease(services: Services, clock: FrozenClock) -> None:
-    sweep_after(services, clock, services.settings.lease_seconds + 1)
-
-
-def start_run(services: Services, job: Job) -> None:
-    """Lease a job, as a worker that dies right after it."""
-    assert services.ledger.jobs.lease(services.new_lease(job.id, services.clock.now()), services.clock.now())
-
-
-def start_attempt(services: Services, delivery: Delivery) -> None:
-    """Lease a delivery, as a courier that dies right after it."""
-    now = services.clock.now()
-    assert services.ledger.deliveries.lease(services.new_lease(delivery.id, now), build_attempt(delivery.id), now)
+    return build_test_services(ledger, dispatcher, clock, outbound=outbound)
 
 
 def get_attempts(services: Services, delivery: Delivery) -> list[Attempt]:
@@ -198,6 +157,7 @@ def test_lost_attempt_is_abandoned_and_the_delivery_is_tried_again_at_once(
     delivery = get_callback(services, delivery.job_id)
     assert (delivery.status, delivery.next_attempt_at) == (DeliveryStatus.PENDING, clock.now())
     assert [attempt.error_code for attempt in get_attempts(services, delivery)] == ["abandoned"]
+    dispatch_startable(services)
     assert dispatcher.delivered == [(delivery.id, 0)] * 2
 
 
@@ -215,6 +175,41 @@ def test_lost_attempts_are_used_up_like_any_others(services: Services, clock: Fr
         sweep_after_lease(services, clock)
     delivery = get_callback(services, delivery.job_id)
     assert (delivery.status, delivery.reason) == (DeliveryStatus.FAILED, "attempts_exhausted")
+
+
+@pytest.mark.parametrize("trigger", [Trigger.PING, Trigger.MANUAL, Trigger.RECOVER])
+def test_lost_attempt_that_was_asked_for_is_repeated_as_what_it_was(
+    services: Services, clock: FrozenClock, trigger: Trigger
+) -> None:
+    """It may not have been sent at all; and it goes back to where it stood when the attempt after it fails, too."""
+    account_id = get_default_account(services).id
+    [delivery] = record_deliveries(services.ledger, account_id, trigger=trigger, resume_at=clock.now())
+    for _ in range(2):
+        start_attempt(services, delivery)
+        sweep_after_lease(services, clock)
+    found = services.ledger.deliveries.get(account_id, delivery.id)
+    assert (found.status, found.trigger, found.next_attempt_at) == (DeliveryStatus.PENDING, trigger, clock.now())
+    assert (found.resume_at, found.scheduled_count) == (delivery.resume_at, 0)
+
+
+def test_lost_attempt_says_nothing_of_its_receiver(services: Services, clock: FrozenClock) -> None:
+    delivery = record_delivery(services)
+    start_attempt(services, delivery)
+    sweep_after_lease(services, clock)
+    lane = services.ledger.lanes.find(delivery.lane_id or "")
+    assert lane is not None
+    assert (lane.failure_count, lane.is_slow, lane.due_at) == (0, False, clock.now())
+
+
+def test_lost_attempt_to_an_endpoint_that_is_disabled_meanwhile_is_over(services: Services, clock: FrozenClock) -> None:
+    endpoint, _ = register(services)
+    process(services, accept(services, callback_url=None).id)
+    [delivery] = list_deliveries(services, endpoint.id)
+    start_attempt(services, delivery)
+    disable_endpoint(services, get_default_account(services), endpoint.id)
+    sweep_after_lease(services, clock)
+    [found] = list_deliveries(services, endpoint.id)
+    assert (found.status, found.reason) == (DeliveryStatus.FAILED, "endpoint_disabled")
 
 
 # ── messages that are gone ──────────────────────────────────────────────────────────────────────────────
@@ -243,24 +238,23 @@ def test_dispatched_job_has_a_grace_again(
 def test_jobs_whose_messages_still_wait_are_not_dispatched_again(
     services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher
 ) -> None:
-    """A queue that is long, and not broken, is not made longer: only as many as there are messages missing."""
-    for _ in range(2):
-        accept(services)
-    dispatcher.waiting_jobs = 1
-    sweep_after(services, clock, DISPATCH_GRACE_SECONDS + 1)
-    assert len(dispatcher.processed) == 3
-    dispatcher.waiting_jobs = 2
-    sweep_after(services, clock, DISPATCH_GRACE_SECONDS + 1)
-    assert len(dispatcher.processed) == 3
+    """A queue that is long, and not broken, is not made longer: what was dispatched after its head still waits."""
+    accept(services)
+    dispatcher.oldest_job_at = clock.now()
+    sweep_after(services, clock, DISPATCH_GRACE_SECONDS * 10)
+    assert len(dispatcher.processed) == 1
 
 
-def test_deliveries_whose_messages_still_wait_are_not_dispatched_again(
+def test_jobs_dispatched_before_the_message_that_is_next_in_line_are_dispatched_again(
     services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher
 ) -> None:
-    record_delivery(services)
-    dispatcher.waiting_deliveries = 1
-    sweep_after(services, clock, DISPATCH_GRACE_SECONDS + 1)
-    assert len(dispatcher.delivered) == 1
+    """First in, first out: their messages are gone."""
+    lost = accept(services)
+    clock.move(DISPATCH_GRACE_SECONDS + 1)
+    dispatcher.oldest_job_at = clock.now()
+    accept(services)
+    sweep_after(services, clock, 1)
+    assert [job_id for job_id, _ in dispatcher.processed][2:] == [lost.id]
 
 
 def test_job_that_waits_for_its_next_run_is_not_dispatched_early(
@@ -272,31 +266,11 @@ def test_job_that_waits_for_its_next_run_is_not_dispatched_early(
     assert [delay_seconds for _, delay_seconds in dispatcher.processed] == [0, 60]
 
 
-def test_due_delivery_is_dispatched_again_after_the_grace_and_not_before(
-    services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher
-) -> None:
-    delivery = record_delivery(services)
-    sweep_after(services, clock, DISPATCH_GRACE_SECONDS)
-    assert len(dispatcher.delivered) == 1
-    sweep_after(services, clock, 1)
-    assert dispatcher.delivered == [(delivery.id, 0)] * 2
-
-
-def test_delivery_that_waits_for_its_schedule_is_not_dispatched_early(
-    services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher, outbound: ScriptedOutbound
-) -> None:
-    outbound.on_post = lambda: build_answer(503, retry_after="3600")
-    delivery = record_delivery(services)
-    deliver(services, delivery.id)
-    sweep_after(services, clock, 3500)
-    assert [delay_seconds for _, delay_seconds in dispatcher.delivered] == [0, 3600]
-
-
 def test_queue_that_is_down_in_a_sweep_loses_nothing(
     services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher
 ) -> None:
     """What is stuck is put right all the same, and the sweep after the grace dispatches."""
-    delivery, job, lost = record_delivery(services), accept(services), accept(services)
+    job, lost = accept(services), accept(services)
     start_run(services, lost)
     dispatcher.is_down = True
     with pytest.raises(QueueUnavailable):
@@ -305,7 +279,6 @@ def test_queue_that_is_down_in_a_sweep_loses_nothing(
     dispatcher.is_down = False
     sweep_after(services, clock, DISPATCH_GRACE_SECONDS + 1)
     assert {job_id for job_id, _ in dispatcher.processed[-2:]} == {job.id, lost.id}
-    assert dispatcher.delivered[-1] == (delivery.id, 0)
 
 
 # ── forgetting ──────────────────────────────────────────────────────────────────────────────────────────
@@ -344,110 +317,26 @@ def test_job_that_expired_on_the_queue_ends_loudly_before_it_is_forgotten(
     assert dispatcher.delivered == [(get_callback(services, job.id).id, 0)]
 
 
-# ── if it dies here (docs/architecture.md, the table) ───────────────────────────────────────────────────
+def test_events_of_no_job_are_forgotten_after_the_retention_of_jobs(services: Services, clock: FrozenClock) -> None:
+    """Pings, and what an account was told of its endpoints."""
+    endpoint, _ = register(services)
+    retention_seconds = services.settings.retention_days * 86_400
+    sweep_after(services, clock, retention_seconds)
+    assert len(list_deliveries(services, endpoint.id, EventType.PING)) == 1
+    sweep_after(services, clock, 1)
+    assert list_deliveries(services, endpoint.id, EventType.PING) == []
 
 
-def finish_after_death(services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher, job: Job) -> Job:
-    """Let time pass, sweep, and do what is then on the queue; returns the job as it ended."""
-    dispatcher.processed.clear()
-    sweep_after_lease(services, clock)
-    assert dispatcher.processed == [(job.id, 0)]
-    process(services, job.id)
-    return get_job(services, job.id)
-
-
-def test_died_after_accepting_before_dispatching(
-    services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher
-) -> None:
-    dispatcher.is_down = True
-    job = accept(services)
-    dispatcher.is_down = False
-    assert finish_after_death(services, clock, dispatcher, job).status is JobStatus.SUCCEEDED
-
-
-def test_died_with_the_message_taken_before_leasing(
-    services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher
-) -> None:
-    """Huey takes a message off the queue before it runs it."""
-    job = accept(services)
-    assert finish_after_death(services, clock, dispatcher, job).run_count == 1
-
-
-def test_died_after_leasing(services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher) -> None:
-    job = accept(services)
-    start_run(services, job)
-    ended = finish_after_death(services, clock, dispatcher, job)
-    assert (ended.status, ended.run_count) == (JobStatus.SUCCEEDED, 2)
-
-
-def test_died_while_fetching(
-    services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher, outbound: ScriptedOutbound
-) -> None:
-    job = accept(services)
-    fetch, outbound.on_fetch = outbound.on_fetch, fail_with(MachineDied())
-    with pytest.raises(MachineDied):
-        process(services, job.id)
-    outbound.on_fetch = fetch
-    assert finish_after_death(services, clock, dispatcher, job).status is JobStatus.SUCCEEDED
-
-
-def test_died_while_decoding(
-    services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher, sandbox: ScriptedSandbox
-) -> None:
-    job = accept(services)
-    render, sandbox.on_render = sandbox.on_render, fail_with(MachineDied())
-    with pytest.raises(MachineDied):
-        process(services, job.id)
-    sandbox.on_render = render
-    assert finish_after_death(services, clock, dispatcher, job).status is JobStatus.SUCCEEDED
-
-
-def test_died_after_storing_before_finishing(
-    services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher
-) -> None:
-    """The next run puts its own blob again, under the same name."""
-    job = accept(services)
-    done = build_test_services(services.ledger, dispatcher, clock, blobs=DyingBlobs(services.ledger))
-    with pytest.raises(MachineDied):
-        process(done, job.id)
-    assert services.blobs.find(f"{job.blob_name}.jpg", clock.now())
-    assert finish_after_death(services, clock, dispatcher, job).status is JobStatus.SUCCEEDED
-
-
-def test_died_after_finishing_before_dispatching_the_delivery(
-    services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher
-) -> None:
-    job = accept(services)
-    dispatcher.is_down = True
-    process(services, job.id)
-    dispatcher.is_down = False
-    sweep_after(services, clock, DISPATCH_GRACE_SECONDS + 1)
-    assert dispatcher.delivered == [(get_callback(services, job.id).id, 0)]
-
-
-def test_died_while_delivering(
-    services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher, outbound: ScriptedOutbound
-) -> None:
-    """At least once: it is sent again, under the same webhook-id."""
+def test_lanes_are_forgotten_when_nothing_of_them_is_left(services: Services, clock: FrozenClock) -> None:
     delivery = record_delivery(services)
-    outbound.on_post = fail_with(MachineDied())
-    with pytest.raises(MachineDied):
-        deliver(services, delivery.id)
-    outbound.on_post = build_answer
-    sweep_after_lease(services, clock)
-    deliver(services, dispatcher.delivered[-1][0])
-    assert get_callback(services, delivery.job_id).status is DeliveryStatus.DELIVERED
-    assert len({post.headers["webhook-id"] for post in outbound.posted}) == 1
+    deliver_all(services)
+    sweep_after(services, clock, services.settings.retention_days * 86_400 + 1)
+    assert services.ledger.deliveries.list_for_job(delivery.job_id or "") == []
+    assert services.ledger.lanes.find(delivery.lane_id or "") is None
 
 
-def test_sweep_that_died_halfway_is_taken_up_by_the_next(
-    services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher
-) -> None:
-    """Requeued, and the sweeper died before it dispatched: the job is queued, so it is dispatched later."""
-    job = accept(services)
-    start_run(services, job)
-    dispatcher.is_down = True
-    with pytest.raises(QueueUnavailable):
-        sweep_after_lease(services, clock)
-    dispatcher.is_down = False
-    assert finish_after_death(services, clock, dispatcher, job).status is JobStatus.SUCCEEDED
+def test_secrets_that_sign_no_more_are_forgotten(services: Services, clock: FrozenClock) -> None:
+    account = get_default_account(services)
+    rotate_secret(services, account, CALLBACKS, 60)
+    sweep_after(services, clock, 60)
+    assert services.ledger.endpoints.forget_expired_secrets(clock.now(), 10) == 0

@@ -1,4 +1,4 @@
-"""One delivery attempt: lease, sign, post, record, schedule.
+"""One delivery attempt: lease, sign, post, record, schedule; and which delivery is next in line.
 
 The attempt is on record before anything is sent. A delivery may come twice (after a crash, or a lost answer): same
 `webhook-id`, same bytes. What counts as delivered is written in docs/webhooks.md.
@@ -11,8 +11,21 @@ from datetime import datetime
 from typing import Final
 
 from thumbs import signing
-from thumbs.domain import Answer, Attempt, DeliveryStatus, Lease, LeasedDelivery, NextStep, Trigger
+from thumbs.disabling import look_after
+from thumbs.domain import (
+    Answer,
+    Attempt,
+    Delivery,
+    DeliveryStatus,
+    Lane,
+    Lease,
+    LeasedDelivery,
+    NextStep,
+    Startable,
+    Trigger,
+)
 from thumbs.errors import AttemptError
+from thumbs.lanes import Ending
 from thumbs.retries import add_seconds, decide_next_attempt, parse_retry_after
 from thumbs.services import Services, name_agent
 from thumbs.telemetry import log_context
@@ -21,6 +34,8 @@ WEBHOOK_AGENT: Final = "thumbs-webhooks/1"
 GONE: Final = 410
 RETRY_AFTER_STATUSES: Final = frozenset({429, 503})
 """The answers whose Retry-After is heard (RFC 9110 section 10.2.3, RFC 6585 section 4)."""
+TELLING_TRIGGERS: Final = frozenset({Trigger.AUTO, Trigger.RECOVER})
+"""The attempts that say something about a receiver; what somebody asked for in between does not."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,31 +47,63 @@ class Result:
     error_code: str | None
     error_detail: str | None = None
     answer: Answer | None = None
-    retry_after_seconds: float | None = None
+    wish_seconds: float = 0.0
 
 
-def deliver(services: Services, delivery_id: str) -> None:
-    """Make one attempt of the delivery if it is due. Blocking; idempotent; raises LedgerUnavailable only."""
+def deliver(services: Services, delivery_id: str) -> str | None:
+    """Make one attempt of the delivery if it is due and its lane may start it. Blocking; idempotent.
+
+    Returns the id of a delivery that may start next; None when there is none, or when this one did not. Raises
+    LedgerUnavailable only.
+    """
     now = services.clock.now()
     lease = services.new_lease(delivery_id, now)
     attempt = Attempt(services.new_id("att"), delivery_id, number=0, trigger=Trigger.AUTO, started_at=now)
-    leased = services.ledger.deliveries.lease(lease, attempt, now)
+    tokens = services.held_leases.list_tokens()
+    leased = services.ledger.deliveries.lease(lease, attempt, now, services.lane_rules, tokens)
     if leased is None:
-        logger.debug("the delivery moved on: nothing to do", extra={"delivery_id": delivery_id})
-        return
+        logger.debug("the delivery moved on, or has to wait: nothing to do", extra={"delivery_id": delivery_id})
+        return None
     with (
         log_context(delivery_id=delivery_id, job_id=leased.delivery.job_id or "none"),
         services.held_leases.hold(lease, lambda: _give_back(services, lease, leased)),
     ):
         began = services.clock.monotonic()
         result = _post(services, leased)
-        duration_ms = round((services.clock.monotonic() - began) * 1000)
-        _record(services, lease, leased, result, duration_ms)
+        lane = _record(services, lease, leased, result, services.clock.monotonic() - began)
+    return _find_next(services, is_patient=lane is not None and lane.is_recovering)
+
+
+def dispatch_startable(services: Services) -> None:
+    """Dispatch a delivery of each lane that may start one: what was held back until now, or whose message is gone.
+
+    Raises LedgerUnavailable and QueueUnavailable.
+    """
+    if services.dispatcher.count_deliveries() >= services.settings.courier_threads:
+        return  # The couriers have their hands full: who is done looks for what is next.
+    for delivery_id in _find_startable(services).delivery_ids:
+        services.dispatcher.deliver(delivery_id)
+
+
+def _find_next(services: Services, *, is_patient: bool) -> str | None:
+    """Find a delivery that may start now; with patience, wait for one that is held back for a moment only."""
+    while True:
+        startable = _find_startable(services)
+        if startable.delivery_ids:
+            return startable.delivery_ids[0]
+        if startable.wait_seconds is None or not is_patient:
+            return None
+        services.clock.sleep(startable.wait_seconds)
+
+
+def _find_startable(services: Services) -> Startable:
+    tokens = services.held_leases.list_tokens()
+    return services.ledger.lanes.find_startable(services.clock.now(), services.lane_rules, tokens)
 
 
 def _give_back(services: Services, lease: Lease, leased: LeasedDelivery) -> None:
     """Give the delivery back before its answer has come: it may have arrived, and is sent again."""
-    if services.ledger.deliveries.release(lease, leased.attempt, services.clock.now()):
+    if services.ledger.deliveries.release(lease, leased, services.clock.now()):
         services.dispatch_delivery(leased.delivery.id)
 
 
@@ -72,24 +119,31 @@ def _post(services: Services, leased: LeasedDelivery) -> Result:
 def _build_headers(services: Services, leased: LeasedDelivery) -> Mapping[str, str]:
     delivery, attempt = leased.delivery, leased.attempt
     timestamp = int(attempt.started_at.timestamp())
-    keys = _list_keys(services, delivery.account_id)
-    return {
+    custom = leased.endpoint.headers if leased.endpoint else {}
+    return {name: services.cipher.decrypt(value) for name, value in custom.items()} | {
         "content-type": "application/json",
         "user-agent": name_agent(WEBHOOK_AGENT, services.settings),
         "webhook-id": delivery.event_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": signing.sign(keys, delivery.event_id, timestamp, leased.body),
+        "webhook-signature": signing.sign(_list_keys(services, leased), delivery.event_id, timestamp, leased.body),
         "thumbs-delivery": delivery.id,
         "thumbs-attempt": str(attempt.number),
     }
 
 
-def _list_keys(services: Services, account_id: str) -> list[bytes]:
-    """List the keys that sign this account's callbacks, newest first."""
-    account = services.ledger.accounts.find(account_id)
-    if account is None:
-        raise LookupError(f"there is no account {account_id}, though a delivery belongs to it")
-    return [signing.parse_secret(services.cipher.decrypt(account.callback_secret))]
+def _list_keys(services: Services, leased: LeasedDelivery) -> list[bytes]:
+    """List the keys that sign for this receiver, newest first: its endpoint's, its account's callbacks', or both."""
+    delivery, endpoint = leased.delivery, leased.endpoint
+    owners, secrets = [], []
+    if endpoint is not None:
+        owners, secrets = [endpoint.id], [endpoint.secret]
+    if endpoint is None or delivery.is_callback:
+        account = services.ledger.accounts.find(delivery.account_id)
+        if account is None:
+            raise LookupError(f"there is no account {delivery.account_id}, though a delivery belongs to it")
+        owners, secrets = [*owners, account.id], [*secrets, account.callback_secret]
+    secrets += services.ledger.endpoints.list_retired_secrets(owners, services.clock.now())
+    return [signing.parse_secret(services.cipher.decrypt(secret)) for secret in secrets]
 
 
 def _judge(answer: Answer, now: datetime) -> Result:
@@ -100,7 +154,7 @@ def _judge(answer: Answer, now: datetime) -> Result:
     wish_seconds = None
     if status in RETRY_AFTER_STATUSES:
         wish_seconds = parse_retry_after(_find_header(answer, "retry-after"), now)
-    return Result(_name_status(status), answer=answer, retry_after_seconds=wish_seconds)
+    return Result(_name_status(status), answer=answer, wish_seconds=wish_seconds or 0.0)
 
 
 def _name_status(status: int) -> str:
@@ -113,46 +167,54 @@ def _name_status(status: int) -> str:
     return "http_4xx" if 400 <= status < 500 else "http_5xx"
 
 
-def _record(services: Services, lease: Lease, leased: LeasedDelivery, result: Result, duration_ms: int) -> None:
-    now = services.clock.now()
-    delay_seconds = _decide_delay(services, leased, result)
-    step = _decide_step(result, now, delay_seconds)
-    attempt = _complete(leased.attempt, result, duration_ms)
-    if not services.ledger.deliveries.record(lease, attempt, step, now):
+def _record(
+    services: Services, lease: Lease, leased: LeasedDelivery, result: Result, duration_seconds: float
+) -> Lane | None:
+    """Write down how it went, tell the lane, and look after an endpoint that fails; None when the lease was lost."""
+    now, delivery = services.clock.now(), leased.delivery
+    step = _decide_step(services, delivery, result, now)
+    attempt = _complete(leased.attempt, result, round(duration_seconds * 1000))
+    ending = None
+    if attempt.trigger in TELLING_TRIGGERS:
+        ending = Ending(delivery.id, result.error_code is None, duration_seconds, result.wish_seconds)
+    deliveries = services.ledger.deliveries
+    lane = deliveries.record(lease, attempt, step, now, rules=services.lane_rules, ending=ending)
+    if lane is None:
         logger.warning("the lease was lost, the attempt's result is dropped")
-        return
-    logger.info(
-        "attempt ended",
-        extra={
-            "attempt": attempt.number,
-            "http_status": attempt.http_status,
-            "error_code": result.error_code,
-            "duration_ms": duration_ms,
-            "delivery_status": str(step.status),
-        },
-    )
-    if delay_seconds is not None:
-        services.dispatch_delivery(leased.delivery.id, delay_seconds)
-
-
-def _decide_delay(services: Services, leased: LeasedDelivery, result: Result) -> float | None:
-    """Decide after how many seconds to try again; None when it was delivered, is gone, or attempts are used up."""
-    if result.error_code in (None, "gone"):
         return None
-    return decide_next_attempt(
-        services.settings.webhook_schedule_seconds,
-        leased.delivery.attempt_count,
-        chance=services.random.random(),
-        retry_after_seconds=result.retry_after_seconds,
-    )
+    told = {"attempt": attempt.number, "trigger": str(attempt.trigger), "http_status": attempt.http_status}
+    told |= {"error_code": result.error_code, "duration_ms": attempt.duration_ms, "delivery_status": str(step.status)}
+    logger.info("attempt ended", extra=told)
+    if ending is not None and leased.endpoint is not None and result.error_code is not None:
+        look_after(services, leased.endpoint, lane, is_gone=result.error_code == "gone")
+    return lane
 
 
-def _decide_step(result: Result, now: datetime, delay_seconds: float | None) -> NextStep:
+def _decide_step(services: Services, delivery: Delivery, result: Result, now: datetime) -> NextStep:
     if result.error_code is None:
-        return NextStep(DeliveryStatus.DELIVERED, delivered_at=now)
-    if delay_seconds is not None:
-        return NextStep(DeliveryStatus.PENDING, next_attempt_at=add_seconds(now, delay_seconds))
-    return NextStep(DeliveryStatus.FAILED, reason="gone" if result.error_code == "gone" else "attempts_exhausted")
+        return NextStep(DeliveryStatus.DELIVERED, delivered_at=delivery.delivered_at or now)
+    if delivery.trigger is not Trigger.AUTO:
+        return _decide_step_back(delivery)
+    if result.error_code == "gone":
+        return NextStep(DeliveryStatus.FAILED, reason="gone")
+    delay_seconds = decide_next_attempt(
+        services.settings.webhook_schedule_seconds,
+        delivery.scheduled_count,
+        chance=services.random.random(),
+        wish_seconds=min(result.wish_seconds, services.settings.webhook_max_retry_after_seconds),
+    )
+    if delay_seconds is None:
+        return NextStep(DeliveryStatus.FAILED, reason="attempts_exhausted")
+    return NextStep(DeliveryStatus.PENDING, next_attempt_at=add_seconds(now, delay_seconds))
+
+
+def _decide_step_back(delivery: Delivery) -> NextStep:
+    """Put a delivery back to where it stood before somebody asked for an attempt, which was the only one."""
+    if delivery.delivered_at is not None:
+        return NextStep(DeliveryStatus.DELIVERED, delivered_at=delivery.delivered_at)
+    if delivery.resume_at is not None:
+        return NextStep(DeliveryStatus.PENDING, next_attempt_at=delivery.resume_at)
+    return NextStep(DeliveryStatus.FAILED, reason=delivery.reason or "attempts_exhausted")
 
 
 def _complete(attempt: Attempt, result: Result, duration_ms: int) -> Attempt:

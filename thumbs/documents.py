@@ -1,27 +1,23 @@
 """The JSON that callers read: jobs, events, deliveries. One shape for answers and for webhooks alike.
 
-Pure functions from values to plain dicts and bytes. `web/schemas` describes the same shapes for OpenAPI; a contract
-test holds the two together. `conclude` builds what ends a job, so that the worker and the sweep end it alike.
+Pure functions from values to plain dicts. `web/schemas` describes the same shapes for OpenAPI; a contract test holds
+the two together.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from thumbs.domain import (
-    Announcement,
     Attempt,
     Batch,
-    Conclusion,
     Delivery,
     DeliveryStatus,
-    Event,
-    EventType,
+    Endpoint,
+    Health,
     Job,
     JobStatus,
-    Outcome,
     Thumbnail,
 )
 
@@ -33,6 +29,9 @@ EXTENSIONS: Final[Mapping[str, str]] = {
 }
 """The file name extension of each content type that a thumbnail can have."""
 
+HIDDEN: Final = "***"
+"""Stands for the value of a header."""
+
 CALLBACK_STATUS: Final[Mapping[DeliveryStatus, str]] = {
     DeliveryStatus.PENDING: "pending",
     DeliveryStatus.SENDING: "pending",
@@ -40,42 +39,6 @@ CALLBACK_STATUS: Final[Mapping[DeliveryStatus, str]] = {
     DeliveryStatus.FAILED: "failed",
 }
 """A delivery's status, as the job's caller sees it."""
-
-
-def conclude(
-    job: Job,
-    outcome: Outcome,
-    *,
-    now: datetime,
-    timings_ms: Mapping[str, int],
-    event_id: str,
-    delivery_id: str,
-) -> Conclusion:
-    """Build the end of a running job: the final job, its event with its body frozen, and a delivery to its callback."""
-    ended = replace(
-        job,
-        status=outcome.status,
-        finished_at=now,
-        thumbnail=outcome.thumbnail,
-        source=outcome.source,
-        error=outcome.error,
-        timings_ms=timings_ms,
-    )
-    kind = EventType.JOB_SUCCEEDED if ended.status is JobStatus.SUCCEEDED else EventType.JOB_FAILED
-    body = _encode_event(event_id, kind, now, {"job": describe_job(ended)})
-    event = Event(event_id, job.account_id, job.id, kind, body, now)
-    return Conclusion(event, _build_deliveries(event, job.callback_url, delivery_id), ended)
-
-
-def conclude_batch(
-    batch: Batch, jobs: Sequence[tuple[str, JobStatus]], *, now: datetime, event_id: str, delivery_id: str
-) -> Announcement:
-    """Build the end of a batch whose jobs are all final: its event, and a delivery to its callback."""
-    kind = EventType.BATCH_FINISHED
-    document = describe_batch(replace(batch, finished_at=now), jobs)
-    body = _encode_event(event_id, kind, now, {"batch": document})
-    event = Event(event_id, batch.account_id, None, kind, body, now, batch.id)
-    return Announcement(event, _build_deliveries(event, batch.callback_url, delivery_id))
 
 
 def describe_batch(batch: Batch, jobs: Sequence[tuple[str, JobStatus]]) -> dict[str, Any]:
@@ -126,11 +89,26 @@ def describe_delivery(delivery: Delivery, attempts: list[Attempt]) -> dict[str, 
         "endpoint_id": delivery.endpoint_id,
         "url": delivery.url,
         "status": str(delivery.status),
-        "reason": delivery.reason,
+        "reason": delivery.reason if delivery.status is DeliveryStatus.FAILED else None,
         "attempt_count": delivery.attempt_count,
         "next_attempt_at": format_moment(delivery.next_attempt_at),
         "delivered_at": format_moment(delivery.delivered_at),
         "attempts": [_describe_attempt(attempt) for attempt in attempts],
+    }
+
+
+def describe_endpoint(endpoint: Endpoint, health: Health) -> dict[str, Any]:
+    """Describe an endpoint; the values of its headers are never shown, and its secret only when it is new."""
+    return {
+        "id": endpoint.id,
+        "url": endpoint.url,
+        "event_types": list(endpoint.event_types),
+        "description": endpoint.description,
+        "headers": dict.fromkeys(endpoint.headers, HIDDEN),
+        "status": str(endpoint.status),
+        "disabled_reason": endpoint.disabled_reason and str(endpoint.disabled_reason),
+        "health": str(health),
+        "created_at": format_moment(endpoint.created_at),
     }
 
 
@@ -144,29 +122,6 @@ def format_moment(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _encode_event(event_id: str, kind: EventType, now: datetime, data: Mapping[str, Any]) -> bytes:
-    """Encode an event as compact ASCII JSON: the bytes of every delivery of it."""
-    document = {"id": event_id, "type": str(kind), "timestamp": format_moment(now), "data": data}
-    return json.dumps(document, separators=(",", ":")).encode("ascii")
-
-
-def _build_deliveries(event: Event, callback_url: str | None, delivery_id: str) -> tuple[Delivery, ...]:
-    if callback_url is None:
-        return ()
-    delivery = Delivery(
-        id=delivery_id,
-        account_id=event.account_id,
-        event_id=event.id,
-        job_id=event.job_id,
-        endpoint_id=None,
-        url=callback_url,
-        status=DeliveryStatus.PENDING,
-        created_at=event.created_at,
-        next_attempt_at=event.created_at,
-    )
-    return (delivery,)
 
 
 def _describe_thumbnail(job: Job, thumbnail: Thumbnail) -> dict[str, Any]:

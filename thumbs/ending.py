@@ -4,10 +4,10 @@ The worker, the sweep and a caller's DELETE end jobs through here. If we die bet
 the sweep dispatches; if we die before a batch's end is told, the sweep tells it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from thumbs.documents import conclude, conclude_batch
-from thumbs.domain import Announcement, Batch, Job, Lease, Outcome
+from thumbs.announcements import conclude, conclude_batch
+from thumbs.domain import Batch, Job, Lease, Outcome
 from thumbs.services import Services
 
 
@@ -16,15 +16,16 @@ def end_job(services: Services, job: Job, lease: Lease | None, outcome: Outcome,
     conclusion = conclude(
         job,
         outcome,
+        services.ledger.endpoints.list_for_account(job.account_id),
         now=services.clock.now(),
         timings_ms=timings_ms,
-        event_id=services.new_id("evt"),
-        delivery_id=services.new_id("dlv"),
+        new_id=services.new_id,
     )
     jobs = services.ledger.jobs
-    if not (jobs.finish(lease, conclusion) if lease else jobs.cancel(conclusion)):
+    delivery_ids = jobs.finish(lease, conclusion) if lease else jobs.cancel(conclusion)
+    if delivery_ids is None:
         return False
-    _dispatch(services, conclusion)
+    _dispatch(services, delivery_ids)
     if job.batch_id is not None:
         batch = services.ledger.batches.find_done(job.batch_id)
         if batch is not None:
@@ -37,14 +38,13 @@ def end_batch(services: Services, batch: Batch) -> None:
     announcement = conclude_batch(
         batch,
         services.ledger.batches.list_jobs(batch.id),
+        services.ledger.endpoints.list_for_account(batch.account_id),
         now=services.clock.now(),
-        event_id=services.new_id("evt"),
-        delivery_id=services.new_id("dlv"),
+        new_id=services.new_id,
     )
-    if services.ledger.batches.finish(batch.id, announcement):
-        _dispatch(services, announcement)
+    _dispatch(services, services.ledger.batches.finish(batch.id, announcement) or [])
 
 
-def _dispatch(services: Services, announcement: Announcement) -> None:
-    for delivery in announcement.deliveries:
-        services.dispatch_delivery(delivery.id)
+def _dispatch(services: Services, delivery_ids: Iterable[str]) -> None:
+    for delivery_id in delivery_ids:
+        services.dispatch_delivery(delivery_id)

@@ -95,6 +95,12 @@ class Conflict(RequestError):
     code, status, title = "conflict", 409, "The resource is not in a state for this."
 
 
+class Gone(RequestError):
+    """What the request is about was deleted, for good."""
+
+    code, status, title = "gone", 410, "The resource is gone."
+
+
 class Overloaded(RequestError):
     """The queue is longer than THUMBS_MAX_QUEUED_JOBS."""
 

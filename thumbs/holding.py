@@ -29,6 +29,11 @@ class HeldLeases:
             with self._lock:
                 self._held.pop(lease.token, None)
 
+    def list_tokens(self) -> list[str]:
+        """List the tokens of the leases that are held."""
+        with self._lock:
+            return list(self._held)
+
     def give_back_all(self) -> None:
         """Give back what is still held: others take it up at once, and what comes of our own work is dropped."""
         with self._lock:

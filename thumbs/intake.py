@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from thumbs.addresses import check_url
 from thumbs.domain import Account, Batch, IdempotencyKey, Job, JobStatus, NewJob
-from thumbs.errors import IdempotencyKeyReused, KeyAlreadyUsed, Overloaded, UrlNotAllowed
+from thumbs.errors import IdempotencyKeyReused, KeyAlreadyUsed, Overloaded
 from thumbs.services import Services
 
 BLOB_NAME_BYTES: Final = 16
@@ -51,7 +50,7 @@ def accept_batch(
     for number, new in enumerate(news):
         _check_urls(services, new, prefix=f"jobs.{number}.")
     if callback_url is not None:
-        _check_url(services, "callback_url", callback_url, services.settings.callback_schemes)
+        services.check_receiver_url("callback_url", callback_url)
     now = services.clock.now()
     expires_at = now + timedelta(days=services.settings.retention_days)
     batch = Batch(services.new_id("bat"), account.id, callback_url, now, expires_at)
@@ -95,16 +94,9 @@ def _check_room(services: Services, job_count: int) -> None:
 
 
 def _check_urls(services: Services, new: NewJob, *, prefix: str = "") -> None:
-    _check_url(services, f"{prefix}source_url", new.source_url, frozenset({"http", "https"}))
+    services.check_url(f"{prefix}source_url", new.source_url, frozenset({"http", "https"}))
     if new.callback_url is not None:
-        _check_url(services, f"{prefix}callback_url", new.callback_url, services.settings.callback_schemes)
-
-
-def _check_url(services: Services, field: str, url: str, schemes: frozenset[str]) -> None:
-    try:
-        check_url(url, services.policy, schemes=tuple(sorted(schemes, reverse=True)))
-    except UrlNotAllowed as error:
-        raise UrlNotAllowed(error.detail, field=field) from error
+        services.check_receiver_url(f"{prefix}callback_url", new.callback_url)
 
 
 def _build_job(services: Services, account: Account, new: NewJob, batch: Batch | None = None) -> Job:

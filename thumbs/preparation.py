@@ -11,7 +11,8 @@ from tempfile import NamedTemporaryFile
 from typing import Final
 
 from thumbs.errors import SettingsError
-from thumbs.settings import MIN_SECRET_KEY_CHARS, Settings
+from thumbs.parsers import MIN_SECRET_KEY_CHARS
+from thumbs.settings import Settings
 
 SECRET_KEY_FILE: Final = "secret_key"
 SECRET_KEY_BYTES: Final = 32

@@ -19,6 +19,9 @@ class Dispatcher(Protocol):
     def count_jobs(self) -> int:
         """Count the messages about jobs that wait."""
 
+    def find_oldest_job_at(self) -> datetime | None:
+        """Find since when the message about a job that is next in line has been there; None when none waits."""
+
     def count_deliveries(self) -> int:
         """Count the messages about deliveries that wait."""
 

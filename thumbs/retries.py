@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
+from thumbs.domain import Delivery, DeliveryStatus, NextStep
 from thumbs.errors import DecoderCrashed, JobError
 
 MAX_RUNS = 3
@@ -21,9 +22,6 @@ MAX_CRASHED_RUNS = 2
 JITTER = 0.2
 """Each delay is lengthened by 0 to 20 %, so that what failed together is not tried together."""
 
-MAX_RECEIVER_RETRY_AFTER_SECONDS = 86_400.0
-"""The longest Retry-After of a receiver that moves its next attempt (docs/webhooks.md)."""
-
 
 def decide_next_run(error: JobError, run_count: int, *, chance: float) -> float | None:
     """Decide after how many seconds the job runs again; None when this failure is final.
@@ -39,16 +37,28 @@ def decide_next_run(error: JobError, run_count: int, *, chance: float) -> float 
 
 
 def decide_next_attempt(
-    schedule_seconds: Sequence[float], attempt_count: int, *, chance: float, retry_after_seconds: float | None = None
+    schedule_seconds: Sequence[float], scheduled_count: int, *, chance: float, wish_seconds: float = 0.0
 ) -> float | None:
     """Decide after how many seconds a failed delivery is tried again; None when its attempts are used up.
 
-    `attempt_count` counts the attempt that just failed. Retry-After lengthens the schedule, never shortens it.
+    `scheduled_count` counts the attempt that just failed. The receiver's wish, its Retry-After, lengthens the schedule
+    and never shortens it.
     """
-    if attempt_count > len(schedule_seconds):
+    if scheduled_count > len(schedule_seconds):
         return None
-    delay_seconds = schedule_seconds[attempt_count - 1] * (1 + JITTER * chance)
-    return max(delay_seconds, min(retry_after_seconds or 0.0, MAX_RECEIVER_RETRY_AFTER_SECONDS))
+    return max(schedule_seconds[scheduled_count - 1] * (1 + JITTER * chance), wish_seconds)
+
+
+def repeat(delivery: Delivery, now: datetime) -> NextStep:
+    """Decide what follows an attempt that broke off through no fault of its receiver: the same again, now."""
+    return NextStep(
+        DeliveryStatus.PENDING,
+        reason=delivery.reason,
+        next_attempt_at=now,
+        delivered_at=delivery.delivered_at,
+        trigger=delivery.trigger,
+        resume_at=delivery.resume_at,
+    )
 
 
 def parse_retry_after(text: str | None, now: datetime) -> float | None:

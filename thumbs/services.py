@@ -14,13 +14,14 @@ from typing import Final
 from ulid import ULID
 
 from thumbs import __version__
-from thumbs.addresses import AddressPolicy
+from thumbs.addresses import AddressPolicy, check_url
 from thumbs.blobs import BlobStore
 from thumbs.cipher import Cipher
 from thumbs.domain import DecodeLimits, Lease
-from thumbs.errors import LedgerUnavailable, QueueUnavailable, SettingsError
+from thumbs.errors import LedgerUnavailable, QueueUnavailable, SettingsError, UrlNotAllowed
 from thumbs.gauge import QueueGauge
 from thumbs.holding import HeldLeases
+from thumbs.lanes import LaneRules
 from thumbs.ledger import SCHEMA_REVISION, Ledger
 from thumbs.outbound import Outbound
 from thumbs.protocols import Clock, Dispatcher
@@ -61,6 +62,7 @@ class Services:
     cipher: Cipher
     dispatcher: Dispatcher
     policy: AddressPolicy
+    lane_rules: LaneRules
     queue_gauge: QueueGauge
     held_leases: HeldLeases
     clock: Clock
@@ -73,6 +75,17 @@ class Services:
     def new_lease(self, row_id: str, now: datetime) -> Lease:
         """Draw a lease of THUMBS_LEASE_SECONDS on a row."""
         return Lease(row_id, self.random.randbytes(TOKEN_BYTES).hex(), add_seconds(now, self.settings.lease_seconds))
+
+    def check_receiver_url(self, field: str, url: str) -> None:
+        """Check where webhooks are to go, without a look at DNS; raises UrlNotAllowed naming the field."""
+        self.check_url(field, url, self.settings.callback_schemes)
+
+    def check_url(self, field: str, url: str, schemes: frozenset[str]) -> None:
+        """Check a caller's URL against policy, without a look at DNS; raises UrlNotAllowed naming the field."""
+        try:
+            check_url(url, self.policy, schemes=tuple(sorted(schemes, reverse=True)))
+        except UrlNotAllowed as error:
+            raise UrlNotAllowed(error.detail, field=field) from error
 
     def dispatch_job(self, job_id: str, delay_seconds: float = 0) -> bool:
         """Put a recorded job on the queue; False when the queue does not answer, and the sweep does it later."""
@@ -112,7 +125,8 @@ def build(settings: Settings, dispatcher: Dispatcher) -> Services:
         cipher=Cipher(settings.secret_key or ""),
         dispatcher=dispatcher,
         policy=policy,
-        queue_gauge=QueueGauge(ledger, clock),
+        lane_rules=LaneRules.of(settings),
+        queue_gauge=QueueGauge(ledger, dispatcher, clock),
         held_leases=HeldLeases(),
         clock=clock,
         random=SystemRandom(),

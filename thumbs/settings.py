@@ -6,7 +6,6 @@ names the variable, the value and what would be right. docs/settings.md is gener
 """
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network
@@ -15,100 +14,23 @@ from typing import Any, Final
 
 from thumbs.addresses import parse_networks
 from thumbs.errors import SettingsError
+from thumbs.parsers import (
+    MIN_SECRET_KEY_CHARS,
+    choice_of,
+    choices_of,
+    integer_from,
+    parse_folder,
+    parse_public_url,
+    parse_schedule,
+    parse_secret_key,
+    seconds_from,
+    url_with,
+)
 
 MIB: Final = 1024 * 1024
 DECODABLE_FORMATS: Final = ("jpeg", "png", "gif", "bmp", "webp", "avif")
-MIN_SECRET_KEY_CHARS: Final = 32
 LEASE_MARGIN_SECONDS: Final = 10
 """What a run needs beside its fetch and its decode: storing, finishing, and a clock that steps a little."""
-
-_PUBLIC_URL = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
-Parser = Callable[[str], Any]
-
-
-# ── parsers: untrusted text in, value out, ValueError with what would be right ──────────────────────────
-
-
-def _integer(low: int, high: int, unit: str = "") -> Parser:
-    return _number(int, low, high, f"expected a whole number from {low} to {high}{unit}")
-
-
-def _seconds(low: float, high: float) -> Parser:
-    return _number(float, low, high, f"expected a number of seconds from {low:g} to {high:g}")
-
-
-def _number(convert: Callable[[str], float], low: float, high: float, expected: str) -> Parser:
-    def parse(text: str) -> float:
-        try:
-            value = convert(text)
-        except ValueError:
-            raise ValueError(expected) from None
-        if not low <= value <= high:
-            raise ValueError(expected)
-        return value
-
-    return parse
-
-
-def _choice(*allowed: str) -> Parser:
-    def parse(text: str) -> str:
-        if text not in allowed:
-            raise ValueError(f"expected one of {', '.join(allowed)}")
-        return text
-
-    return parse
-
-
-def _choices(*allowed: str) -> Parser:
-    def parse(text: str) -> frozenset[str]:
-        chosen = frozenset(part.strip() for part in text.split(",") if part.strip())
-        if not chosen or chosen - set(allowed):
-            raise ValueError(f"expected some of {', '.join(allowed)}, separated by commas")
-        return chosen
-
-    return parse
-
-
-def _schedule(text: str) -> tuple[float, ...]:
-    expected = "expected 1 to 20 numbers of seconds from 0.1 to 604800, separated by commas"
-    try:
-        delays = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(expected) from None
-    if not 1 <= len(delays) <= 20 or not all(0.1 <= delay <= 604_800 for delay in delays):
-        raise ValueError(expected)
-    return delays
-
-
-def _public_url(text: str) -> str:
-    if not _PUBLIC_URL.fullmatch(text):
-        raise ValueError("expected a URL such as https://thumbs.example or http://10.0.0.1:8000/thumbs")
-    return text.rstrip("/")
-
-
-def _folder(text: str) -> Path:
-    if "?" in text:  # The URL of a SQLite file would end there.
-        raise ValueError("expected a path without a question mark")
-    return Path(text)
-
-
-def _url(*prefixes: str) -> Parser:
-    def parse(text: str) -> str:
-        if not text.startswith(prefixes):
-            raise ValueError(f"expected a URL that begins with {', '.join(prefixes)}")
-        return text
-
-    return parse
-
-
-def _secret_key(text: str) -> str:
-    if len(text) < MIN_SECRET_KEY_CHARS:
-        raise ValueError(f"expected at least {MIN_SECRET_KEY_CHARS} characters, best random ones")
-    return text
-
-
-def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    return parse_networks(text)
 
 
 # ── the table ───────────────────────────────────────────────────────────────────────────────────────────
@@ -144,7 +66,7 @@ def _setting(
 class Settings:
     """The validated settings of one process; secrets are left out of its repr."""
 
-    port: int = _setting("PORT", "8000", _integer(1, 65535), "port on which `web` listens")
+    port: int = _setting("PORT", "8000", integer_from(1, 65535), "port on which `web` listens")
     host: str = _setting(
         "THUMBS_HOST",
         "0.0.0.0",
@@ -154,33 +76,35 @@ class Settings:
     public_url: str | None = _setting(
         "THUMBS_PUBLIC_URL",
         None,
-        _public_url,
+        parse_public_url,
         "base of the URLs that we hand out",
         default_help="from the request that made the job (recorded with it)",
     )
     trusted_proxies: int = _setting(
         "THUMBS_TRUSTED_PROXIES",
         None,
-        _integer(0, 10),
+        integer_from(0, 10),
         "how many proxies' `X-Forwarded-*` headers to believe",
         default_help="`0` (`1` on Heroku, whose router is known)",
     )
-    data_dir: Path = _setting("THUMBS_DATA_DIR", "./var", _folder, "folder of the SQLite files of the embedded default")
+    data_dir: Path = _setting(
+        "THUMBS_DATA_DIR", "./var", parse_folder, "folder of the SQLite files of the embedded default"
+    )
     database_url: str = _setting(
         "DATABASE_URL",
         None,
-        _url("postgres://", "postgresql://", "sqlite:///"),
+        url_with("postgres://", "postgresql://", "sqlite:///"),
         "the ledger: `postgres://…`, `postgresql://…` or `sqlite:///path/to/file.db`",
         default_help="SQLite in `THUMBS_DATA_DIR`",
         is_secret=True,
     )
     database_connections: int = _setting(
-        "THUMBS_DATABASE_CONNECTIONS", "5", _integer(1, 100), "connections of each process to PostgreSQL"
+        "THUMBS_DATABASE_CONNECTIONS", "5", integer_from(1, 100), "connections of each process to PostgreSQL"
     )
     redis_url: str | None = _setting(
         "REDIS_URL",
         None,
-        _url("redis://", "rediss://"),
+        url_with("redis://", "rediss://"),
         "the queues: `redis://…` or `rediss://…` (certificates are verified if it says `?ssl_cert_reqs=required`)",
         default_help="SQLite in `THUMBS_DATA_DIR`",
         is_secret=True,
@@ -188,7 +112,7 @@ class Settings:
     secret_key: str | None = _setting(
         "THUMBS_SECRET_KEY",
         None,
-        _secret_key,
+        parse_secret_key,
         f"encrypts secrets at rest and signs queue messages; at least {MIN_SECRET_KEY_CHARS} characters",
         default_help="made once, in `THUMBS_DATA_DIR`; must be set with PostgreSQL or Redis",
         is_secret=True,
@@ -196,20 +120,20 @@ class Settings:
     auth: str = _setting(
         "THUMBS_AUTH",
         "required",
-        _choice("required", "off"),
+        choice_of("required", "off"),
         "whether `/v1` and the classic routes need an API key (`thumbs up`: `off`)",
     )
     allow_cidrs: tuple[IPv4Network | IPv6Network, ...] = _setting(
         "THUMBS_ALLOW_CIDRS",
         "",
-        _networks,
+        parse_networks,
         "networks that may be reached although they are not public (`thumbs up`: `127.0.0.0/8,::1/128`)",
         default_help="none",
     )
     callback_schemes: frozenset[str] = _setting(
         "THUMBS_CALLBACK_SCHEMES",
         "https",
-        _choices("https", "http"),
+        choices_of("https", "http"),
         "schemes that a `callback_url` may have (`thumbs up`: `https,http`)",
     )
     ca_bundle: Path | None = _setting(
@@ -220,85 +144,177 @@ class Settings:
         default_help="those of `certifi`",
     )
     formats: frozenset[str] = _setting(
-        "THUMBS_FORMATS", ",".join(DECODABLE_FORMATS), _choices(*DECODABLE_FORMATS), "source formats that are accepted"
+        "THUMBS_FORMATS",
+        ",".join(DECODABLE_FORMATS),
+        choices_of(*DECODABLE_FORMATS),
+        "source formats that are accepted",
     )
     max_source_bytes: int = _setting(
-        "THUMBS_MAX_SOURCE_BYTES", str(20 * MIB), _integer(1024, 1024 * MIB, " bytes"), "largest source, in bytes"
+        "THUMBS_MAX_SOURCE_BYTES", str(20 * MIB), integer_from(1024, 1024 * MIB, " bytes"), "largest source, in bytes"
     )
     max_pixels: int = _setting(
         "THUMBS_MAX_PIXELS",
         "50000000",
-        _integer(1, 10**9, " pixels"),
+        integer_from(1, 10**9, " pixels"),
         "largest source, in pixels (width times height)",
     )
     max_pixels_baseline_jpeg: int = _setting(
         "THUMBS_MAX_PIXELS_BASELINE_JPEG",
         "200000000",
-        _integer(1, 10**9, " pixels"),
+        integer_from(1, 10**9, " pixels"),
         "the same for baseline JPEG, which is decoded at a fraction of its size",
     )
     fetch_timeout_seconds: float = _setting(
-        "THUMBS_FETCH_TIMEOUT_SECONDS", "20", _seconds(0.1, 600), "for one fetch, over all its redirects"
+        "THUMBS_FETCH_TIMEOUT_SECONDS", "20", seconds_from(0.1, 600), "for one fetch, over all its redirects"
     )
     decode_timeout_seconds: float = _setting(
-        "THUMBS_DECODE_TIMEOUT_SECONDS", "10", _seconds(0.1, 600), "for one decode, after which the decoder is killed"
+        "THUMBS_DECODE_TIMEOUT_SECONDS",
+        "10",
+        seconds_from(0.1, 600),
+        "for one decode, after which the decoder is killed",
     )
     decode_memory_bytes: int = _setting(
         "THUMBS_DECODE_MEMORY_BYTES",
         str(1024 * MIB),
-        _integer(256 * MIB, 64 * 1024 * MIB, " bytes"),
+        integer_from(256 * MIB, 64 * 1024 * MIB, " bytes"),
         "address space of one decoder process",
     )
     webhook_schedule_seconds: tuple[float, ...] = _setting(
         "THUMBS_WEBHOOK_SCHEDULE_SECONDS",
         "5,30,120,600,1800,7200,18000,36000,50400,72000",
-        _schedule,
+        parse_schedule,
         "delay before each further attempt of a delivery, lengthened by 0-20 %",
     )
     webhook_timeout_seconds: float = _setting(
-        "THUMBS_WEBHOOK_TIMEOUT_SECONDS", "15", _seconds(0.1, 120), "for one delivery attempt in all"
+        "THUMBS_WEBHOOK_TIMEOUT_SECONDS", "15", seconds_from(0.1, 120), "for one delivery attempt in all"
+    )
+    webhook_max_retry_after_seconds: float = _setting(
+        "THUMBS_WEBHOOK_MAX_RETRY_AFTER_SECONDS",
+        "86400",
+        seconds_from(0, 604_800),
+        "the longest `Retry-After` that moves a delivery's next attempt",
+    )
+    webhook_max_pause_seconds: float = _setting(
+        "THUMBS_WEBHOOK_MAX_PAUSE_SECONDS",
+        "3600",
+        seconds_from(0, 86_400),
+        "the longest pause of a lane that a `Retry-After` makes",
+    )
+    webhook_max_per_lane: int = _setting(
+        "THUMBS_WEBHOOK_MAX_PER_LANE",
+        "4",
+        integer_from(1, 256),
+        "attempts at once to one receiver, after its first 2xx",
+    )
+    webhook_max_per_account: int = _setting(
+        "THUMBS_WEBHOOK_MAX_PER_ACCOUNT", "8", integer_from(1, 256), "attempts at once of one account"
+    )
+    webhook_max_per_host: int = _setting(
+        "THUMBS_WEBHOOK_MAX_PER_HOST", "8", integer_from(1, 256), "attempts at once to one host and port"
+    )
+    webhook_slow_seconds: float = _setting(
+        "THUMBS_WEBHOOK_SLOW_SECONDS",
+        "5",
+        seconds_from(0.1, 120),
+        "an answer that takes longer, or none, moves its lane to the slow slots",
+    )
+    webhook_breaker_failures: int = _setting(
+        "THUMBS_WEBHOOK_BREAKER_FAILURES",
+        "5",
+        integer_from(1, 1000),
+        "failures in a row, of two deliveries or more, that open a lane's breaker",
+    )
+    webhook_breaker_seconds: float = _setting(
+        "THUMBS_WEBHOOK_BREAKER_SECONDS",
+        "60",
+        seconds_from(0.1, 86_400),
+        "how long a breaker is open before one probe; doubled after each probe that fails",
+    )
+    webhook_breaker_max_seconds: float = _setting(
+        "THUMBS_WEBHOOK_BREAKER_MAX_SECONDS", "900", seconds_from(0.1, 86_400), "the longest that a breaker is open"
+    )
+    webhook_max_per_second: int = _setting(
+        "THUMBS_WEBHOOK_MAX_PER_SECOND",
+        "20",
+        integer_from(1, 10_000),
+        "attempts a second to a receiver that is back, until it has caught up",
+    )
+    webhook_recover_per_second: int = _setting(
+        "THUMBS_WEBHOOK_RECOVER_PER_SECOND",
+        "10",
+        integer_from(1, 10_000),
+        "deliveries a second that `recover` makes due",
+    )
+    webhook_failing_seconds: float = _setting(
+        "THUMBS_WEBHOOK_FAILING_SECONDS",
+        "86400",
+        seconds_from(1, 31_536_000),
+        "without a 2xx for so long, an endpoint's account is told (`endpoint.failing`)",
+    )
+    webhook_disable_seconds: float = _setting(
+        "THUMBS_WEBHOOK_DISABLE_SECONDS",
+        "432000",
+        seconds_from(1, 31_536_000),
+        "without a 2xx for so long, an endpoint is disabled (`endpoint.disabled`)",
+    )
+    webhook_disable_failures: int = _setting(
+        "THUMBS_WEBHOOK_DISABLE_FAILURES", "20", integer_from(1, 10_000), "failures without which it is not disabled"
+    )
+    webhook_disable_events: int = _setting(
+        "THUMBS_WEBHOOK_DISABLE_EVENTS",
+        "3",
+        integer_from(1, 1000),
+        "events that must have failed before it is disabled",
+    )
+    webhook_max_endpoints: int = _setting(
+        "THUMBS_WEBHOOK_MAX_ENDPOINTS", "20", integer_from(1, 1000), "endpoints of one account"
     )
     lease_seconds: float = _setting(
         "THUMBS_LEASE_SECONDS",
         "45",
-        _seconds(1, 3600),
+        seconds_from(1, 3600),
         f"a worker's right to a job or delivery; more than fetch + decode + {LEASE_MARGIN_SECONDS} s",
     )
-    sweep_seconds: float = _setting("THUMBS_SWEEP_SECONDS", "15", _seconds(0.1, 60), "between two passes of the sweep")
+    sweep_seconds: float = _setting(
+        "THUMBS_SWEEP_SECONDS", "15", seconds_from(0.1, 60), "between two passes of the sweep"
+    )
     retention_days: int = _setting(
-        "THUMBS_RETENTION_DAYS", "7", _integer(1, 3650, " days"), "how long a job, its event and deliveries are kept"
+        "THUMBS_RETENTION_DAYS",
+        "7",
+        integer_from(1, 3650, " days"),
+        "how long a job, its event and deliveries are kept",
     )
     thumbnail_days: int = _setting(
-        "THUMBS_THUMBNAIL_DAYS", "30", _integer(1, 3650, " days"), "how long a thumbnail is kept"
+        "THUMBS_THUMBNAIL_DAYS", "30", integer_from(1, 3650, " days"), "how long a thumbnail is kept"
     )
     max_queued_jobs: int = _setting(
         "THUMBS_MAX_QUEUED_JOBS",
         "100000",
-        _integer(1, 10**9, " jobs"),
+        integer_from(1, 10**9, " jobs"),
         "with so many jobs waiting, more are refused (503)",
     )
-    web_processes: int = _setting("WEB_CONCURRENCY", "2", _integer(1, 64), "processes of `web`")
-    web_threads: int = _setting("THUMBS_WEB_THREADS", "4", _integer(1, 64), "threads of each `web` process")
-    worker_threads: int = _setting("THUMBS_WORKER_THREADS", "8", _integer(1, 64), "jobs at once in a `worker`")
+    web_processes: int = _setting("WEB_CONCURRENCY", "2", integer_from(1, 64), "processes of `web`")
+    web_threads: int = _setting("THUMBS_WEB_THREADS", "4", integer_from(1, 64), "threads of each `web` process")
+    worker_threads: int = _setting("THUMBS_WORKER_THREADS", "8", integer_from(1, 64), "jobs at once in a `worker`")
     courier_threads: int = _setting(
-        "THUMBS_COURIER_THREADS", "32", _integer(1, 256), "deliveries at once in a `courier`"
+        "THUMBS_COURIER_THREADS", "32", integer_from(1, 256), "deliveries at once in a `courier`"
     )
     decoders: int = _setting(
         "THUMBS_DECODERS",
         None,
-        _integer(1, 64),
+        integer_from(1, 64),
         "decoder processes of a `worker`",
         default_help="number of cores",
     )
     log_format: str = _setting(
         "THUMBS_LOG_FORMAT",
         None,
-        _choice("json", "text"),
+        choice_of("json", "text"),
         "one JSON object or readable text per line",
         default_help="`text` on a terminal, else `json`",
     )
     log_level: str = _setting(
-        "THUMBS_LOG_LEVEL", "info", _choice("debug", "info", "warning", "error"), "least severe log lines to print"
+        "THUMBS_LOG_LEVEL", "info", choice_of("debug", "info", "warning", "error"), "least severe log lines to print"
     )
 
 

@@ -5,15 +5,14 @@ them through. Each step is complete in itself, so a sweep that dies half-way is 
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from thumbs.domain import Delivery, DeliveryStatus, Failure, JobStatus, NextStep, Outcome
+from thumbs.domain import Delivery, DeliveryStatus, Failure, JobStatus, NextStep, Outcome, Trigger
 from thumbs.ending import end_batch, end_job
 from thumbs.errors import WorkerLost
-from thumbs.retries import MAX_RUNS, add_seconds, decide_next_attempt
+from thumbs.retries import MAX_RUNS, add_seconds, decide_next_attempt, repeat
 from thumbs.services import Services
 
 BATCH: Final = 500
@@ -61,16 +60,15 @@ def _end_lost_attempts(services: Services, now: datetime) -> None:
         if not services.ledger.deliveries.record(stale, replace(attempt, error_code="abandoned"), step, now):
             continue
         logger.warning("the delivery's courier was lost", extra={"delivery_id": delivery.id, "next": str(step.status)})
-        if step.status is DeliveryStatus.PENDING:
-            services.dispatch_delivery(delivery.id)
 
 
 def _decide_step(services: Services, delivery: Delivery, now: datetime) -> NextStep:
     """Try again at once: the receiver is not at fault. Attempts that are used up are used up, though."""
     schedule_seconds = services.settings.webhook_schedule_seconds
-    if decide_next_attempt(schedule_seconds, delivery.attempt_count, chance=0) is None:
+    is_used_up = decide_next_attempt(schedule_seconds, delivery.scheduled_count, chance=0) is None
+    if delivery.trigger is Trigger.AUTO and is_used_up:
         return NextStep(DeliveryStatus.FAILED, reason="attempts_exhausted")
-    return NextStep(DeliveryStatus.PENDING, next_attempt_at=now)
+    return repeat(delivery, now)
 
 
 def _end_batches(services: Services, _now: datetime) -> None:
@@ -79,46 +77,37 @@ def _end_batches(services: Services, _now: datetime) -> None:
         end_batch(services, batch)
 
 
+def _adopt(services: Services, now: datetime) -> None:
+    """Take over what a release without lanes and positions has written while it ran beside this one."""
+    services.ledger.events.adopt(BATCH)
+    services.ledger.lanes.adopt(now, add_seconds(now, -DISPATCH_GRACE_SECONDS), BATCH)
+
+
 def _dispatch_jobs(services: Services, now: datetime) -> None:
-    """Dispatch queued jobs whose message is gone."""
-    since = add_seconds(now, -DISPATCH_GRACE_SECONDS)
-    missing_count = services.ledger.jobs.count_due(now) - services.dispatcher.count_jobs()
-    _dispatch(
-        missing_count, lambda count: services.ledger.jobs.claim_undispatched(now, since, count), services.dispatch_job
-    )
+    """Dispatch queued jobs whose message is gone: those dispatched before the one that is next in line.
 
-
-def _dispatch_deliveries(services: Services, now: datetime) -> None:
-    """Dispatch due deliveries whose message is gone."""
-    since = add_seconds(now, -DISPATCH_GRACE_SECONDS)
-    missing_count = services.ledger.deliveries.count_due(now) - services.dispatcher.count_deliveries()
-    _dispatch(
-        missing_count, lambda count: services.ledger.deliveries.claim_due(now, since, count), services.dispatch_delivery
-    )
-
-
-def _dispatch(missing_count: int, claim: Callable[[int], list[str]], dispatch: Callable[[str], bool]) -> None:
-    """Dispatch as many ids again, oldest first, as there are fewer messages than due rows.
-
-    A message may wait for long behind others and is not lost for that: dispatching by age alone would double a long
-    queue every half minute.
+    The queue is first in, first out. A message may wait for long behind others and is not lost for that: dispatching by
+    age alone would double a long queue every half minute, and counting both would take longer with each job that waits.
+    Deliveries need nothing like it: the couriers look for what may start (thumbs.deliver).
     """
-    while missing_count > 0:
-        ids = claim(min(BATCH, missing_count))
-        if not ids:
-            return
+    oldest_at = services.dispatcher.find_oldest_job_at() or now
+    since = add_seconds(min(oldest_at, now), -DISPATCH_GRACE_SECONDS)
+    while ids := services.ledger.jobs.claim_undispatched(now, since, BATCH):
         logger.info("lost messages are dispatched again", extra={"message_count": len(ids)})
-        if not all(dispatch(row_id) for row_id in ids):
+        if not all(services.dispatch_job(job_id) for job_id in ids):
             return
-        missing_count -= len(ids)
 
 
 def _forget(services: Services, now: datetime) -> None:
-    """Delete what is past its retention: final jobs with all that hangs on them, batches, keys, thumbnails."""
+    """Delete what is past its retention: final jobs with all that hangs on them, batches, keys, thumbnails, lanes."""
     ledger = services.ledger
+    since = now - timedelta(days=services.settings.retention_days)
     counts = {
         "job_count": ledger.upkeep.forget_expired_jobs(now, BATCH),
         "batch_count": ledger.batches.forget_expired(now, BATCH),
+        "event_count": ledger.events.forget_expired(since, BATCH),
+        "lane_count": ledger.lanes.forget_idle(since, BATCH),
+        "secret_count": ledger.endpoints.forget_expired_secrets(now, BATCH),
         "idempotency_key_count": ledger.idempotency_keys.forget_expired(now, BATCH),
         "thumbnail_count": services.blobs.delete_expired(now, BATCH),
     }
@@ -126,5 +115,5 @@ def _forget(services: Services, now: datetime) -> None:
         logger.info("what has expired is deleted", extra=counts)
 
 
-STEPS: Final = (_end_lost_runs, _end_lost_attempts, _end_batches, _forget, _dispatch_jobs, _dispatch_deliveries)
+STEPS: Final = (_end_lost_runs, _end_lost_attempts, _end_batches, _adopt, _forget, _dispatch_jobs)
 """In this order: a queue that does not answer ends the sweep, and must not keep the rest from being put right."""

@@ -10,16 +10,19 @@ from typing import Any, Final
 
 import requests
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from tests.chaos.system import PROCESSES
 from tests.chaos.traffic import ERROR_CODES, Caller, MoodyReceiver, Source, name_receiver, name_source
 from tests.support.chaos import Supervisor
 from thumbs.cli.environment import open_services
+from thumbs.domain import DeliveryStatus
 from thumbs.errors import LedgerUnavailable
 from thumbs.ledger.database import build_engine
 from thumbs.ledger.tables import attempts, deliveries, events, jobs
 
 FAR: Final = datetime(2100, 1, 1, tzinfo=UTC)
+OPEN_STATUSES: Final = (DeliveryStatus.PENDING, DeliveryStatus.SENDING)
 OUR_FAULTS: Final = frozenset(
     {"worker_lost", "decoder_crashed", "decoder_timeout", "source_timeout", "storage_unavailable"}
 )
@@ -42,16 +45,23 @@ class Books:
 def is_at_rest(environ: dict[str, str]) -> bool:
     """Tell whether every job and every delivery is final."""
     with open_services(environ) as services:
-        ledger = services.ledger
+        ledger, url = services.ledger, services.settings.database_url
         try:
             return not (
-                ledger.jobs.count_due(FAR)
-                or ledger.jobs.list_expired_leases(FAR, 1)
-                or ledger.deliveries.count_due(FAR)
-                or ledger.deliveries.list_expired_leases(FAR, 1)
+                ledger.jobs.count_due(FAR, 1) or ledger.jobs.list_expired_leases(FAR, 1) or _has_open_deliveries(url)
             )
-        except LedgerUnavailable:
+        except (LedgerUnavailable, DBAPIError):
             return False
+
+
+def _has_open_deliveries(database_url: str) -> bool:
+    query = sa.select(deliveries.c.id).where(deliveries.c.status.in_(OPEN_STATUSES)).limit(1)
+    engine = build_engine(database_url)
+    try:
+        with engine.connect() as connection:
+            return connection.scalar(query) is not None
+    finally:
+        engine.dispose()
 
 
 def read_books(database_url: str) -> Books:

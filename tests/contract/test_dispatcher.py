@@ -163,6 +163,23 @@ def test_dispatcher_counts_what_waits(tasks: Any) -> None:
     assert (tasks.dispatcher.count_jobs(), tasks.dispatcher.count_deliveries()) == (3, 1)
 
 
+def test_dispatcher_tells_since_when_the_next_message_about_a_job_waits(tasks: Any) -> None:
+    assert tasks.dispatcher.find_oldest_job_at() is None
+    before = datetime.now(UTC)
+    tasks.dispatcher.process("job_1")
+    between = datetime.now(UTC)
+    tasks.dispatcher.process("job_2")
+    assert before <= tasks.dispatcher.find_oldest_job_at() <= between
+    tasks.images.dequeue()
+    assert between <= tasks.dispatcher.find_oldest_job_at() <= datetime.now(UTC)
+
+
+def test_message_of_an_older_release_counts_as_older_than_any_job(tasks: Any) -> None:
+    """It does not tell since when it waits: what was dispatched after it is not taken for lost."""
+    tasks.images.enqueue(tasks.process_job.s("job_1"))
+    assert tasks.dispatcher.find_oldest_job_at() == datetime.fromtimestamp(0, UTC)
+
+
 def break_sqlite(folder: Path) -> None:
     """Take the tables away under the queues, as a disk that fails would."""
     for path in folder.glob("*.db"):

@@ -8,13 +8,13 @@ import pytest
 from tests.support.builders import (
     NOW,
     build_account,
-    build_attempt,
     build_job,
     build_lease,
     fail,
     record_ended_job,
     record_job,
     succeed,
+    take_surely,
 )
 from thumbs.domain import DeliveryStatus, JobFilter, JobStatus
 from thumbs.errors import NotFound
@@ -75,9 +75,7 @@ def test_finish_writes_job_event_and_delivery_together(ledger: Ledger) -> None:
     assert ledger.jobs.find(conclusion.job.id) == conclusion.job
     callback = ledger.deliveries.find_callback(conclusion.job.id)
     assert callback == conclusion.deliveries[0]
-    leased = ledger.deliveries.lease(build_lease(callback.id), build_attempt(callback.id), NOW)
-    assert leased is not None
-    assert leased.body == conclusion.event.body
+    assert take_surely(ledger, callback.id).body == conclusion.event.body
 
 
 def test_finish_with_a_stale_lease_changes_nothing(ledger: Ledger) -> None:
@@ -88,7 +86,7 @@ def test_finish_with_a_stale_lease_changes_nothing(ledger: Ledger) -> None:
     assert ledger.jobs.requeue(build_lease(job.id, "old"), NOW, NOW)
     again = ledger.jobs.lease(build_lease(job.id, "new"), NOW)
     assert again is not None
-    assert not ledger.jobs.finish(build_lease(job.id, "old"), fail(running))
+    assert ledger.jobs.finish(build_lease(job.id, "old"), fail(running)) is None
     assert ledger.jobs.find(job.id) == again
     assert ledger.deliveries.find_callback(job.id) is None
 
@@ -98,7 +96,7 @@ def test_final_job_does_not_move_any_more(ledger: Ledger) -> None:
     lease = build_lease(job.id)
     assert ledger.jobs.lease(lease, LATER) is None
     assert not ledger.jobs.requeue(lease, LATER, LATER)
-    assert not ledger.jobs.finish(lease, fail(job))
+    assert ledger.jobs.finish(lease, fail(job)) is None
     assert ledger.jobs.find(job.id) == job
 
 
@@ -158,8 +156,7 @@ def test_list_filters_by_status_and_time(ledger: Ledger) -> None:
 def test_expired_final_jobs_are_forgotten_with_all_that_hangs_on_them(ledger: Ledger) -> None:
     conclusion = record_ended_job(ledger)
     queued = record_job(ledger)
-    delivery = conclusion.deliveries[0]
-    ledger.deliveries.lease(build_lease(delivery.id), build_attempt(delivery.id), NOW)
+    take_surely(ledger, conclusion.deliveries[0].id)
     after_a_week = NOW + timedelta(days=8)
     assert ledger.upkeep.forget_expired_jobs(NOW, 10) == 0
     assert ledger.upkeep.forget_expired_jobs(after_a_week, 10) == 1
@@ -174,7 +171,7 @@ def test_job_without_callback_ends_with_an_event_and_no_delivery(ledger: Ledger)
     assert running is not None
     conclusion = succeed(running)
     assert conclusion.deliveries == ()
-    assert ledger.jobs.finish(build_lease(job.id), conclusion)
+    assert ledger.jobs.finish(build_lease(job.id), conclusion) is not None
     assert ledger.deliveries.list_for_job(job.id) == []
 
 

@@ -1,5 +1,7 @@
 """A dispatcher for tests that look at what was dispatched."""
 
+from datetime import datetime
+
 from thumbs.errors import QueueUnavailable
 
 
@@ -11,6 +13,7 @@ class RecordingDispatcher:
         self.delivered: list[tuple[str, float]] = []
         self.is_down = False
         self.waiting_jobs = 0
+        self.oldest_job_at: datetime | None = None
         self.waiting_deliveries = 0
 
     def process(self, job_id: str, delay_seconds: float = 0) -> None:
@@ -27,6 +30,11 @@ class RecordingDispatcher:
         """Count what waits; `waiting_jobs` are told by the test."""
         self._answer()
         return self.waiting_jobs
+
+    def find_oldest_job_at(self) -> datetime | None:
+        """Find since when the next message waits; `oldest_job_at` is told by the test."""
+        self._answer()
+        return self.oldest_job_at
 
     def count_deliveries(self) -> int:
         """Count what waits; `waiting_deliveries` are told by the test."""

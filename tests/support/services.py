@@ -15,11 +15,26 @@ from tests.support.clock import FrozenClock
 from thumbs.accounts import get_default_account
 from thumbs.addresses import AddressPolicy
 from thumbs.cipher import Cipher
-from thumbs.domain import Answer, Blob, Delivery, FetchedSource, Job, Picture, ThumbnailSpec
+from thumbs.deliver import deliver
+from thumbs.domain import (
+    Answer,
+    Blob,
+    Delivery,
+    DeliveryFilter,
+    Endpoint,
+    EventFilter,
+    EventType,
+    FetchedSource,
+    Job,
+    Picture,
+    ThumbnailSpec,
+)
+from thumbs.endpoints import NewEndpoint, create_endpoint
 from thumbs.errors import UnavailableError
 from thumbs.gauge import QueueGauge
 from thumbs.holding import HeldLeases
 from thumbs.intake import accept_job
+from thumbs.lanes import LaneRules
 from thumbs.ledger import Ledger
 from thumbs.outbound import Outbound
 from thumbs.process import process
@@ -141,7 +156,8 @@ def build_test_services(ledger: Ledger, dispatcher: Dispatcher, clock: FrozenClo
         cipher=Cipher(SECRET_KEY),
         dispatcher=dispatcher,
         policy=AddressPolicy(settings.allow_cidrs),
-        queue_gauge=QueueGauge(ledger, clock),
+        lane_rules=LaneRules.of(settings),
+        queue_gauge=QueueGauge(ledger, dispatcher, clock),
         held_leases=HeldLeases(),
         clock=clock,
         random=Random(7),
@@ -188,6 +204,40 @@ def meanwhile(act: Callable[[], object], script: Callable[[], T]) -> Callable[[]
         return script()
 
     return act_and_answer
+
+
+def answer_by_url(outbound: ScriptedOutbound, statuses: Mapping[str, int]) -> None:
+    """Let each of these receivers answer with its status, and any other one with 200."""
+    outbound.on_post = lambda: build_answer(statuses.get(outbound.posted[-1].url, 200))
+
+
+def register(services: Services, url: str = "https://app.example/endpoint", **changes: Any) -> tuple[Endpoint, str]:
+    """Register an endpoint of the default account, its ping delivered; returns it with its secret."""
+    new = NewEndpoint(**{"url": url, "event_types": ("*",)} | changes)
+    registered = create_endpoint(services, get_default_account(services), new)
+    deliver_all(services)
+    return registered
+
+
+def get_endpoint(services: Services, endpoint: Endpoint) -> Endpoint:
+    """Get an endpoint as the ledger has it."""
+    return services.ledger.endpoints.get(endpoint.account_id, endpoint.id)
+
+
+def list_deliveries(services: Services, endpoint_id: str, *kinds: EventType) -> list[Delivery]:
+    """List the deliveries to an endpoint, or to CALLBACKS, oldest first; of any event but a ping, or of these."""
+    account = get_default_account(services)
+    found = services.ledger.deliveries.list_for_account(account.id, DeliveryFilter(endpoint_id=endpoint_id), 1000)
+    events = services.ledger.events.list_after(account.id, EventFilter(), 1000)
+    wanted = {event.id for event in events if event.type in (kinds or set(EventType) - {EventType.PING})}
+    return [delivery for delivery, _ in reversed(found) if delivery.event_id in wanted]
+
+
+def deliver_all(services: Services) -> None:
+    """Make every attempt that may start now, one after the other, as a courier would."""
+    while ids := services.ledger.lanes.find_startable(services.clock.now(), services.lane_rules, ()).delivery_ids:
+        for delivery_id in ids:
+            deliver(services, delivery_id)
 
 
 def accept(services: Services, **changes: Any) -> Job:

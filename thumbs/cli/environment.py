@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 
 from thumbs.errors import QueueUnavailable
 from thumbs.preparation import prepare
@@ -25,6 +26,10 @@ class NoDispatcher:
         raise QueueUnavailable("this command does not use the queue")
 
     count_deliveries = count_jobs
+
+    def find_oldest_job_at(self) -> datetime | None:
+        """Refuse."""
+        raise QueueUnavailable("this command does not use the queue")
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:

@@ -4,7 +4,10 @@ Everything here is pure: frozen values and functions of their arguments. It owns
 Time and chance come in as arguments. The words are the glossary's (docs/architecture.md).
 """
 
-from thumbs.domain.accounts import Account, ApiKey
+from thumbs.domain.accounts import (
+    Account,
+    ApiKey,
+)
 from thumbs.domain.images import (
     Blob,
     DecodeLimits,
@@ -30,22 +33,38 @@ from thumbs.domain.jobs import (
     Outcome,
 )
 from thumbs.domain.webhooks import (
+    ANY_EVENT,
+    CALLBACKS,
     DELIVERY_MOVES,
+    EVENT_PATTERNS,
     Announcement,
     Answer,
     Attempt,
     Conclusion,
     Delivery,
+    DeliveryFilter,
     DeliveryStatus,
+    DisabledReason,
+    Endpoint,
+    EndpointStatus,
     Event,
+    EventFilter,
     EventType,
+    Health,
+    InFlight,
+    Lane,
     LeasedDelivery,
     NextStep,
+    Startable,
     Trigger,
+    is_wanted,
 )
 
 __all__ = [
+    "ANY_EVENT",
+    "CALLBACKS",
     "DELIVERY_MOVES",
+    "EVENT_PATTERNS",
     "FINAL_JOB_STATUSES",
     "JOB_MOVES",
     "Account",
@@ -58,16 +77,24 @@ __all__ = [
     "Conclusion",
     "DecodeLimits",
     "Delivery",
+    "DeliveryFilter",
     "DeliveryStatus",
+    "DisabledReason",
+    "Endpoint",
+    "EndpointStatus",
     "Event",
+    "EventFilter",
     "EventType",
     "Failure",
     "FetchedSource",
     "Fit",
+    "Health",
     "IdempotencyKey",
+    "InFlight",
     "Job",
     "JobFilter",
     "JobStatus",
+    "Lane",
     "Lease",
     "LeasedDelivery",
     "NewJob",
@@ -76,7 +103,9 @@ __all__ = [
     "OutputFormat",
     "Picture",
     "Source",
+    "Startable",
     "Thumbnail",
     "ThumbnailSpec",
     "Trigger",
+    "is_wanted",
 ]

@@ -9,8 +9,12 @@ from thumbs.ledger.batches import Batches
 from thumbs.ledger.blobs import LedgerBlobs
 from thumbs.ledger.database import Database
 from thumbs.ledger.deliveries import Deliveries
+from thumbs.ledger.endpoints import Endpoints
+from thumbs.ledger.events import Events
 from thumbs.ledger.jobs import Jobs
 from thumbs.ledger.keys import IdempotencyKeys
+from thumbs.ledger.lanes import Lanes
+from thumbs.ledger.redeliveries import Redeliveries
 from thumbs.ledger.tables import SCHEMA_REVISION
 from thumbs.ledger.upkeep import Upkeep
 
@@ -25,7 +29,11 @@ class Ledger:
         self.jobs = Jobs(self._database)
         self.batches = Batches(self._database)
         self.idempotency_keys = IdempotencyKeys(self._database)
+        self.events = Events(self._database)
         self.deliveries = Deliveries(self._database)
+        self.redeliveries = Redeliveries(self._database)
+        self.lanes = Lanes(self._database)
+        self.endpoints = Endpoints(self._database)
         self.accounts = Accounts(self._database)
         self.blobs = LedgerBlobs(self._database)
         self.upkeep = Upkeep(self._database)

@@ -1,7 +1,7 @@
 """Accounts and their API keys. Of a key only a hash is stored; callback secrets are stored as the cipher's text."""
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -12,6 +12,10 @@ from thumbs.ledger.tables import accounts, api_keys
 
 LAST_USE_PRECISION: Final = timedelta(minutes=1)
 """`last_used_at` is written at most this often, so that reading with a key does not write each time."""
+
+_SELECT = sa.select(*(accounts.c[name] for name in Account.__dataclass_fields__))
+_FIND = _SELECT.where(accounts.c.id == sa.bindparam("account_id"))
+_FIND_BY_NAME = _SELECT.where(accounts.c.name == sa.bindparam("name"))
 
 
 class Accounts:
@@ -32,16 +36,16 @@ class Accounts:
 
     def find(self, account_id: str) -> Account | None:
         """Find an account by its id."""
-        return self._find(accounts.c.id == account_id)
+        return self._find(_FIND, account_id=account_id)
 
     def find_by_name(self, name: str) -> Account | None:
         """Find an account by its name."""
-        return self._find(accounts.c.name == name)
+        return self._find(_FIND_BY_NAME, name=name)
 
     def list_all(self) -> list[Account]:
         """List every account, oldest first."""
         with self._database.reading() as connection:
-            return [Account(**row._mapping) for row in connection.execute(sa.select(accounts).order_by(accounts.c.id))]
+            return [Account(**row._mapping) for row in connection.execute(_SELECT.order_by(accounts.c.id))]
 
     def record_key(self, key: ApiKey) -> None:
         """Write a new API key."""
@@ -81,7 +85,7 @@ class Accounts:
         with self._database.reading() as connection:
             return connection.execute(query).one_or_none() is not None
 
-    def _find(self, condition: sa.ColumnElement[bool]) -> Account | None:
+    def _find(self, query: sa.Select[Any], **values: str) -> Account | None:
         with self._database.reading() as connection:
-            row = connection.execute(sa.select(accounts).where(condition)).one_or_none()
+            row = connection.execute(query, values).one_or_none()
         return Account(**row._mapping) if row is not None else None

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from thumbs.domain import FINAL_JOB_STATUSES, Announcement, Batch, JobStatus
 from thumbs.errors import NotFound
 from thumbs.ledger.database import Database
-from thumbs.ledger.deliveries import delete_events, insert_event
+from thumbs.ledger.events import delete_events, write_announcement
 from thumbs.ledger.tables import batches, events, jobs
 
 OPEN_STATUSES: Final = sorted(set(JobStatus) - FINAL_JOB_STATUSES)
@@ -43,15 +43,17 @@ class Batches:
         with self._database.reading() as connection:
             return [(row.id, JobStatus(row.status)) for row in connection.execute(query)]
 
-    def finish(self, batch_id: str, announcement: Announcement) -> bool:
-        """Tell the end of a batch, with its event and deliveries, in one transaction; False when it was told before."""
+    def finish(self, batch_id: str, announcement: Announcement) -> list[str] | None:
+        """Tell the end of a batch, with its event and deliveries, in one transaction; None when it was told before.
+
+        Returns the ids of the deliveries to dispatch at once.
+        """
         finished_at = announcement.event.created_at
         open_one = (batches.c.id == batch_id, batches.c.finished_at.is_(None))
         with self._database.writing() as connection:
-            moved = connection.execute(batches.update().where(*open_one).values(finished_at=finished_at)).rowcount == 1
-            if moved:
-                insert_event(connection, announcement)
-        return moved
+            if connection.execute(batches.update().where(*open_one).values(finished_at=finished_at)).rowcount != 1:
+                return None
+            return write_announcement(connection, announcement)
 
     def forget_expired(self, now: datetime, limit: int) -> int:
         """Delete up to `limit` finished batches past their retention, whose jobs are forgotten; tell how many."""

@@ -1,38 +1,121 @@
-"""The moves of events, deliveries and attempts. An attempt is on record before anything is sent.
+"""The moves of deliveries and attempts. An attempt is on record before anything is sent.
 
-A delivery's attempt is leased like a job's run; what comes back with a stale token changes nothing.
+A delivery's attempt is leased like a job's run; what comes back with a stale token changes nothing. Whether it may
+start, beside those that are under way, is for the rules of lanes to say.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from thumbs.domain import Announcement, Attempt, Delivery, DeliveryStatus, Event, Lease, LeasedDelivery, NextStep
+from thumbs import lanes as rules_of_lanes
+from thumbs.domain import (
+    CALLBACKS,
+    Attempt,
+    Delivery,
+    DeliveryFilter,
+    DeliveryStatus,
+    Endpoint,
+    Lane,
+    Lease,
+    LeasedDelivery,
+    NextStep,
+    Trigger,
+)
+from thumbs.errors import NotFound
+from thumbs.lanes import Ending, LaneRules, build_lane, may_start, name_host, name_lane
 from thumbs.ledger.database import Database
-from thumbs.ledger.rows import attempt_of_row, delivery_of_row
-from thumbs.ledger.tables import attempts, deliveries, events
+from thumbs.ledger.lanes import list_in_flight, lock, lock_all, push, serialize_starts, settle_lane
+from thumbs.ledger.rows import attempt_of_row, delivery_of_row, endpoint_of_row
+from thumbs.ledger.tables import attempts, deliveries, endpoints, events
+from thumbs.retries import repeat
+
+ASKED_FOR: Final = frozenset({Trigger.PING, Trigger.MANUAL})
+"""What somebody asked for goes to a disabled endpoint, too."""
+
+_ID: Final[sa.BindParameter[Any]] = sa.bindparam("delivery_id")
+_NOW: Final[sa.BindParameter[Any]] = sa.bindparam("now")
+_TOKEN: Final[sa.BindParameter[Any]] = sa.bindparam("token")
+_IS_DUE = (deliveries.c.status == DeliveryStatus.PENDING, deliveries.c.next_attempt_at <= _NOW)
+_IS_HELD = (deliveries.c.status == DeliveryStatus.SENDING, deliveries.c.lease_token == _TOKEN)
+
+_FIND_DUE_LANE = sa.select(deliveries.c.lane_id).where(deliveries.c.id == _ID, *_IS_DUE)
+_FIND_LOAD = (
+    sa.select(events.c.body, endpoints)
+    .select_from(deliveries)
+    .join(events, events.c.id == deliveries.c.event_id)
+    .join(endpoints, endpoints.c.id == deliveries.c.endpoint_id, isouter=True)
+    .where(deliveries.c.id == _ID)
+)
+_LEASE = (
+    deliveries.update()
+    .where(deliveries.c.id == _ID, deliveries.c.lane_id == sa.bindparam("its_lane_id"), *_IS_DUE)
+    .values(
+        status=DeliveryStatus.SENDING,
+        attempt_count=deliveries.c.attempt_count + 1,
+        scheduled_count=deliveries.c.scheduled_count
+        + sa.case((deliveries.c.trigger == Trigger.AUTO, sa.literal(1)), else_=sa.literal(0)),
+        next_attempt_at=None,
+        url=sa.func.coalesce(sa.bindparam("endpoint_url", type_=sa.String), deliveries.c.url),
+        lease_token=_TOKEN,
+        lease_until=sa.bindparam("until"),
+    )
+    .returning(deliveries)
+)
+_INSERT_ATTEMPT = attempts.insert()
+_STEP_COLUMNS: Final = (
+    "status",
+    "reason",
+    "next_attempt_at",
+    "delivered_at",
+    "trigger",
+    "resume_at",
+    "lane_id",
+    "dispatched_at",
+)
+_STEP = (
+    deliveries.update()
+    .where(deliveries.c.id == _ID, *_IS_HELD)
+    .values({name: sa.bindparam(name) for name in _STEP_COLUMNS} | {"lease_token": None, "lease_until": None})
+)
+_ATTEMPT_COLUMNS: Final = [name for name in Attempt.__dataclass_fields__ if name not in ("id", "delivery_id")]
+_END_ATTEMPT = (
+    attempts.update()
+    .where(attempts.c.id == sa.bindparam("attempt_id"))
+    .values({name: sa.bindparam(name) for name in _ATTEMPT_COLUMNS})
+)
+_FIND = sa.select(deliveries).where(deliveries.c.id == _ID)
+_FIND_CALLBACK = sa.select(deliveries).where(deliveries.c.job_id == sa.bindparam("job_id"), deliveries.c.is_callback)
+_LIST_ATTEMPTS = sa.select(attempts).where(attempts.c.delivery_id == _ID).order_by(attempts.c.number)
 
 
 class Deliveries:
-    """The deliveries of the ledger, with their events and attempts."""
+    """The deliveries of the ledger, with their attempts."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def get(self, account_id: str, delivery_id: str) -> Delivery:
+        """Get a delivery of the account; raises NotFound, for another account's delivery too."""
+        with self._database.reading() as connection:
+            row = connection.execute(_FIND, {"delivery_id": delivery_id}).one_or_none()
+        if row is None or row.account_id != account_id:
+            raise NotFound(f"There is no delivery {delivery_id}.")
+        return delivery_of_row(row)
+
     def find_callback(self, job_id: str) -> Delivery | None:
         """Find the delivery to the job's own callback; None while the job is not final, or without a callback."""
-        query = sa.select(deliveries).where(deliveries.c.job_id == job_id, deliveries.c.endpoint_id.is_(None))
         with self._database.reading() as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(_FIND_CALLBACK, {"job_id": job_id}).one_or_none()
         return delivery_of_row(row) if row is not None else None
 
     def list_callbacks(self, job_ids: Iterable[str]) -> dict[str, Delivery]:
         """List the callback deliveries of several jobs, by job id."""
-        query = sa.select(deliveries).where(deliveries.c.job_id.in_(list(job_ids)), deliveries.c.endpoint_id.is_(None))
+        query = sa.select(deliveries).where(deliveries.c.job_id.in_(list(job_ids)), deliveries.c.is_callback)
         with self._database.reading() as connection:
             return {row.job_id: delivery_of_row(row) for row in connection.execute(query)}
 
@@ -40,55 +123,79 @@ class Deliveries:
         """List the job's deliveries, newest first, each with its attempts in their order."""
         query = sa.select(deliveries).where(deliveries.c.job_id == job_id).order_by(deliveries.c.id.desc())
         with self._database.reading() as connection:
-            found = [delivery_of_row(row) for row in connection.execute(query)]
-            return [(delivery, _list_attempts(connection, delivery.id)) for delivery in found]
+            return [_with_attempts(connection, delivery_of_row(row)) for row in connection.execute(query).all()]
 
-    def lease(self, lease: Lease, attempt: Attempt, now: datetime) -> LeasedDelivery | None:
-        """Take a due delivery for one attempt and put the attempt on record; None when it is not due or taken. Atomic.
+    def list_for_account(
+        self, account_id: str, where: DeliveryFilter, limit: int
+    ) -> list[tuple[Delivery, list[Attempt]]]:
+        """List the account's deliveries, newest first, each with its attempts in their order."""
+        query = sa.select(deliveries).where(deliveries.c.account_id == account_id, *_conditions(where))
+        with self._database.reading() as connection:
+            rows = connection.execute(query.order_by(deliveries.c.id.desc()).limit(limit)).all()
+            return [_with_attempts(connection, delivery_of_row(row)) for row in rows]
 
-        The attempt's number is given here: it counts on from the delivery's.
+    def list_attempts(self, delivery_id: str) -> list[Attempt]:
+        """List the attempts of a delivery, in their order."""
+        with self._database.reading() as connection:
+            return _list_attempts(connection, delivery_id)
+
+    def lease(
+        self, lease: Lease, attempt: Attempt, now: datetime, rules: LaneRules, own_tokens: Collection[str] = ()
+    ) -> LeasedDelivery | None:
+        """Take a due delivery for one attempt and put the attempt on record. Atomic.
+
+        None when it is not due, taken, or when its lane may not start another one now. The attempt's number and
+        trigger are given here: the number counts on from the delivery's.
         """
-        move = (
-            deliveries.update()
-            .where(
-                deliveries.c.id == lease.id,
-                deliveries.c.status == DeliveryStatus.PENDING,
-                deliveries.c.next_attempt_at <= now,
-            )
-            .values(
-                status=DeliveryStatus.SENDING,
-                attempt_count=deliveries.c.attempt_count + 1,
-                next_attempt_at=None,
-                lease_token=lease.token,
-                lease_until=lease.until,
-            )
-            .returning(deliveries)
-        )
         with self._database.writing() as connection:
-            row = connection.execute(move).one_or_none()
-            if row is None:
+            serialize_starts(connection, lease.id)
+            lane = _lock_due_lane(connection, lease.id, now)
+            if lane is None:
+                return None
+            if not may_start(lane, list_in_flight(connection, rules, now, own_tokens), rules, now):
+                return None
+            leased = _start(connection, lane, lease, attempt, now)
+            if leased is not None:
+                lane = replace(rules_of_lanes.start(lane, rules, now), host=name_host(leased.delivery.url))
+            settle_lane(connection, lane, now)
+        return leased
+
+    def record(
+        self,
+        lease: Lease,
+        attempt: Attempt,
+        step: NextStep,
+        now: datetime,
+        *,
+        rules: LaneRules | None = None,
+        ending: Ending | None = None,
+    ) -> Lane | None:
+        """Write how the attempt went and what comes next, in one transaction; None when the lease was lost.
+
+        With an ending the lane learns of it. Returns the lane as it then is.
+        """
+        with self._database.writing() as connection:
+            row = connection.execute(_FIND, {"delivery_id": lease.id}).one_or_none()
+            if row is None:  # Its job was forgotten meanwhile.
                 return None
             delivery = delivery_of_row(row)
-            attempt = replace(attempt, number=delivery.attempt_count)
-            connection.execute(attempts.insert(), _row_of(attempt))
-            body = connection.scalar(sa.select(events.c.body).where(events.c.id == delivery.event_id))
-        return LeasedDelivery(delivery, attempt, bytes(body or b""))
+            lanes = lock_all(connection, {delivery.lane_id or "", name_lane(replace(delivery, trigger=Trigger.AUTO))})
+            step = _check_step(connection, delivery, step)
+            moved = replace(delivery, trigger=step.trigger)
+            values = {name: getattr(step, name, None) for name in _STEP_COLUMNS}
+            values |= {"lane_id": name_lane(moved), "dispatched_at": step.next_attempt_at or now}
+            if connection.execute(_STEP, values | {"delivery_id": lease.id, "token": lease.token}).rowcount != 1:
+                return None
+            ended = {name: getattr(attempt, name) for name in _ATTEMPT_COLUMNS}
+            connection.execute(_END_ATTEMPT, ended | {"attempt_id": attempt.id})
+            if step.next_attempt_at is not None and name_lane(moved) not in lanes:
+                push(connection, build_lane(replace(moved, next_attempt_at=step.next_attempt_at)))
+            return _end_turn(connection, lanes, moved, now, rules, ending)
 
-    def record(self, lease: Lease, attempt: Attempt, step: NextStep, now: datetime) -> bool:
-        """Write how the attempt went and what comes next, in one transaction; False when the lease was lost."""
-        held = (deliveries.c.status == DeliveryStatus.SENDING, deliveries.c.lease_token == lease.token)
-        move = deliveries.update().where(deliveries.c.id == lease.id, *held).values(_row_of_step(step, now))
-        with self._database.writing() as connection:
-            moved = connection.execute(move).rowcount == 1
-            if moved:
-                row = {name: value for name, value in _row_of(attempt).items() if name != "id"}
-                connection.execute(attempts.update().where(attempts.c.id == attempt.id).values(row))
-        return moved
-
-    def release(self, lease: Lease, attempt: Attempt, now: datetime) -> bool:
+    def release(self, lease: Lease, leased: LeasedDelivery, now: datetime) -> bool:
         """Give a delivery back that is being sent, to be sent again at once; False when the lease was lost."""
-        abandoned = replace(attempt, error_code="abandoned")
-        return self.record(lease, abandoned, NextStep(DeliveryStatus.PENDING, next_attempt_at=now), now)
+        abandoned = replace(leased.attempt, error_code="abandoned")
+        return self.record(lease, abandoned, repeat(leased.delivery, now), now) is not None
 
     def list_expired_leases(self, now: datetime, limit: int) -> list[tuple[Delivery, Attempt, Lease]]:
         """List deliveries whose courier has let its lease run out, with the open attempt and that stale lease."""
@@ -109,64 +216,108 @@ class Deliveries:
                 for row in rows
             ]
 
-    def count_due(self, now: datetime) -> int:
-        """Count the pending deliveries that are due: as many messages should wait on the queue."""
-        with self._database.reading() as connection:
-            return connection.scalar(sa.select(sa.func.count()).where(*_due(now))) or 0
 
-    def claim_due(self, now: datetime, since: datetime, limit: int) -> list[str]:
-        """Claim due deliveries last dispatched before `since`, to be dispatched again; marks them as dispatched now."""
-        due = (
-            sa.select(deliveries.c.id)
-            .where(*_due(now), deliveries.c.dispatched_at < since)
-            .order_by(deliveries.c.next_attempt_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        claim = deliveries.update().where(deliveries.c.id.in_(due)).values(dispatched_at=now).returning(deliveries.c.id)
-        with self._database.writing() as connection:
-            return list(connection.scalars(claim))
+def of_endpoint(endpoint_id: str) -> sa.ColumnElement[bool]:
+    """Build the condition of an endpoint's deliveries; CALLBACKS has those that are to no registered one."""
+    if endpoint_id == CALLBACKS:
+        return deliveries.c.endpoint_id.is_(None)
+    return deliveries.c.endpoint_id == endpoint_id
 
 
-def insert_event(connection: Connection, announcement: Announcement) -> None:
-    """Write an event and its deliveries inside the caller's transaction."""
-    connection.execute(events.insert(), _row_of(announcement.event))
-    for delivery in announcement.deliveries:
-        connection.execute(deliveries.insert(), _row_of(delivery) | {"dispatched_at": delivery.created_at})
+def fail_open(connection: Connection, condition: sa.ColumnElement[bool], reason: str, *, is_asked_for_too: bool) -> int:
+    """Fail pending deliveries inside the caller's transaction; tells how many. Nothing of their schedule is left."""
+    conditions = [condition, deliveries.c.status == DeliveryStatus.PENDING]
+    if not is_asked_for_too:
+        conditions.append(deliveries.c.trigger.not_in(sorted(ASKED_FOR)))
+    values = {"status": DeliveryStatus.FAILED, "reason": reason, "next_attempt_at": None, "resume_at": None}
+    return connection.execute(deliveries.update().where(*conditions).values(values)).rowcount
 
 
-def delete_events(connection: Connection, condition: sa.ColumnElement[bool]) -> None:
-    """Delete events with their deliveries and attempts inside the caller's transaction.
+def _conditions(where: DeliveryFilter) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    if where.status is not None:
+        conditions.append(deliveries.c.status == where.status)
+    if where.endpoint_id is not None:
+        conditions.append(of_endpoint(where.endpoint_id))
+    if where.job_id is not None:
+        conditions.append(deliveries.c.job_id == where.job_id)
+    if where.before_id is not None:
+        conditions.append(deliveries.c.id < where.before_id)
+    return conditions
 
-    The deliveries are locked first: a courier that takes one meanwhile waits and finds it gone, rather than adding an
-    attempt behind our back.
-    """
-    event_ids = sa.select(events.c.id).where(condition)
-    delivery_ids = sa.select(deliveries.c.id).where(deliveries.c.event_id.in_(event_ids))
-    connection.execute(delivery_ids.with_for_update()).all()
-    connection.execute(attempts.delete().where(attempts.c.delivery_id.in_(delivery_ids)))
-    connection.execute(deliveries.delete().where(deliveries.c.event_id.in_(event_ids)))
-    connection.execute(events.delete().where(condition))
 
-
-def _due(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
-    return deliveries.c.status == DeliveryStatus.PENDING, deliveries.c.next_attempt_at <= now
+def _with_attempts(connection: Connection, delivery: Delivery) -> tuple[Delivery, list[Attempt]]:
+    return delivery, _list_attempts(connection, delivery.id)
 
 
 def _list_attempts(connection: Connection, delivery_id: str) -> list[Attempt]:
-    query = sa.select(attempts).where(attempts.c.delivery_id == delivery_id).order_by(attempts.c.number)
-    return [attempt_of_row(row) for row in connection.execute(query)]
+    return [attempt_of_row(row) for row in connection.execute(_LIST_ATTEMPTS, {"delivery_id": delivery_id})]
 
 
-def _row_of_step(step: NextStep, now: datetime) -> dict[str, Any]:
-    """Give the columns of a delivery after an attempt; its next one is dispatched at once, with the delay."""
-    return {
-        **_row_of(step),
-        "dispatched_at": step.next_attempt_at or now,
-        "lease_token": None,
-        "lease_until": None,
-    }
+def _lock_due_lane(connection: Connection, delivery_id: str, now: datetime) -> Lane | None:
+    lane_id = connection.scalar(_FIND_DUE_LANE, {"delivery_id": delivery_id, "now": now})
+    return lock(connection, lane_id) if lane_id is not None else None
 
 
-def _row_of(value: Event | Delivery | Attempt | NextStep) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in value.__dataclass_fields__}
+def _find_load(connection: Connection, delivery_id: str) -> tuple[bytes | None, Endpoint | None]:
+    """Find what is sent, None when the delivery was forgotten meanwhile, and to which endpoint, if to one."""
+    row = connection.execute(_FIND_LOAD, {"delivery_id": delivery_id}).one_or_none()
+    if row is None:
+        return None, None
+    return bytes(row.body), endpoint_of_row(row) if row.id is not None else None
+
+
+def _refuse(connection: Connection, delivery_id: str, endpoint: Endpoint | None) -> bool:
+    """Fail a due delivery to an endpoint that takes none any more; what was asked for goes to a disabled one, too."""
+    if endpoint is None or endpoint.is_enabled:
+        return False
+    condition, reason = deliveries.c.id == delivery_id, _name_refusal(endpoint)
+    return fail_open(connection, condition, reason, is_asked_for_too=endpoint.deleted_at is not None) == 1
+
+
+def _check_step(connection: Connection, delivery: Delivery, step: NextStep) -> NextStep:
+    """Leave no delivery waiting for an endpoint that was disabled or deleted while it was being sent."""
+    if step.status is not DeliveryStatus.PENDING or step.trigger in ASKED_FOR or delivery.endpoint_id is None:
+        return step
+    _, endpoint = _find_load(connection, delivery.id)
+    if endpoint is None or endpoint.is_enabled:
+        return step
+    return NextStep(DeliveryStatus.FAILED, reason=_name_refusal(endpoint))
+
+
+def _name_refusal(endpoint: Endpoint) -> str:
+    return "endpoint_deleted" if endpoint.deleted_at else "endpoint_disabled"
+
+
+def _start(connection: Connection, lane: Lane, lease: Lease, attempt: Attempt, now: datetime) -> LeasedDelivery | None:
+    """Move a due delivery of the lane that is locked; None when it moved on before, or may not be sent any more."""
+    body, endpoint = _find_load(connection, lease.id)
+    if body is None or _refuse(connection, lease.id, endpoint):
+        return None
+    values = {"delivery_id": lease.id, "its_lane_id": lane.id, "now": now, "token": lease.token, "until": lease.until}
+    row = connection.execute(_LEASE, values | {"endpoint_url": endpoint.url if endpoint else None}).one_or_none()
+    if row is None:
+        return None
+    delivery = delivery_of_row(row)
+    attempt = replace(attempt, number=delivery.attempt_count, trigger=delivery.trigger)
+    connection.execute(_INSERT_ATTEMPT, {name: getattr(attempt, name) for name in Attempt.__dataclass_fields__})
+    return LeasedDelivery(delivery, attempt, body, endpoint)
+
+
+def _end_turn(
+    connection: Connection,
+    lanes: dict[str, Lane],
+    delivery: Delivery,
+    now: datetime,
+    rules: LaneRules | None,
+    ending: Ending | None,
+) -> Lane | None:
+    """Tell the lane, and the other one where the schedule goes on after somebody asked for an attempt."""
+    lane = lanes.pop(delivery.lane_id or "", None)
+    for other in lanes.values():
+        settle_lane(connection, other, now)
+    if lane is None:  # A release that knows no lanes has made the delivery.
+        return build_lane(delivery)
+    if rules is not None and ending is not None:
+        lane = rules_of_lanes.finish(lane, ending, rules, now)
+    return settle_lane(connection, lane, now)

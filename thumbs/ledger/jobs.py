@@ -5,7 +5,7 @@ changes nothing. `finish` is the one place where a job ends: with its event and 
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -13,11 +13,38 @@ from sqlalchemy.engine import Connection
 from thumbs.domain import Batch, Conclusion, IdempotencyKey, Job, JobFilter, JobStatus, Lease
 from thumbs.errors import NotFound
 from thumbs.ledger.database import Database
-from thumbs.ledger.deliveries import insert_event
+from thumbs.ledger.events import write_announcement
 from thumbs.ledger.keys import claim_key
 from thumbs.ledger.rows import job_of_row, row_of_batch, row_of_job
 from thumbs.ledger.tables import batches, jobs
 from thumbs.ledger.upkeep import delete_jobs
+
+_ID: Final[sa.BindParameter[Any]] = sa.bindparam("job_id")
+_NOW: Final[sa.BindParameter[Any]] = sa.bindparam("now", type_=jobs.c.started_at.type)
+_TOKEN: Final[sa.BindParameter[Any]] = sa.bindparam("token")
+_IS_HELD = (jobs.c.id == _ID, jobs.c.status == JobStatus.RUNNING, jobs.c.lease_token == _TOKEN)
+_ENDED: Final = ("status", "finished_at", "thumbnail", "source", "error", "timings_ms")
+"""What the end of a job changes."""
+
+_FIND = sa.select(jobs).where(jobs.c.id == _ID)
+_INSERT = jobs.insert()
+_LEASE = (
+    jobs.update()
+    .where(jobs.c.id == _ID, jobs.c.status == JobStatus.QUEUED, jobs.c.run_at <= _NOW)
+    .values(
+        status=JobStatus.RUNNING,
+        run_count=jobs.c.run_count + 1,
+        started_at=sa.func.coalesce(jobs.c.started_at, _NOW),
+        lease_token=_TOKEN,
+        lease_until=sa.bindparam("until"),
+    )
+    .returning(jobs)
+)
+_FINISH = (
+    jobs.update()
+    .where(*_IS_HELD)
+    .values({name: sa.bindparam(name) for name in _ENDED} | {"lease_token": None, "lease_until": None})
+)
 
 
 class Jobs:
@@ -37,7 +64,7 @@ class Jobs:
                 claim_key(connection, key, accepted[0].created_at)
             if batch is not None:
                 connection.execute(batches.insert(), row_of_batch(batch))
-            connection.execute(jobs.insert(), rows)
+            connection.execute(_INSERT, rows)
 
     def get(self, account_id: str, job_id: str) -> Job:
         """Get a job of the account; raises NotFound, for another account's job too."""
@@ -48,11 +75,11 @@ class Jobs:
 
     def find(self, job_id: str) -> Job | None:
         """Find a job by its id alone, for those who work for every account."""
-        return self._find(jobs.c.id == job_id)
+        return self._find(_FIND, {"job_id": job_id})
 
     def find_by_blob_name(self, blob_name: str) -> Job | None:
         """Find the job that a thumbnail's unguessable name was drawn with."""
-        return self._find(jobs.c.blob_name == blob_name)
+        return self._find(sa.select(jobs).where(jobs.c.blob_name == blob_name), {})
 
     def list_for_account(self, account_id: str, where: JobFilter, limit: int) -> list[Job]:
         """List the account's jobs, newest first."""
@@ -62,20 +89,9 @@ class Jobs:
 
     def lease(self, lease: Lease, now: datetime) -> Job | None:
         """Take a queued job that is due for one run; None when it is not, or somebody else was faster. Atomic."""
-        move = (
-            jobs.update()
-            .where(jobs.c.id == lease.id, jobs.c.status == JobStatus.QUEUED, jobs.c.run_at <= now)
-            .values(
-                status=JobStatus.RUNNING,
-                run_count=jobs.c.run_count + 1,
-                started_at=sa.func.coalesce(jobs.c.started_at, sa.literal(now, jobs.c.started_at.type)),
-                lease_token=lease.token,
-                lease_until=lease.until,
-            )
-            .returning(jobs)
-        )
+        values = {"job_id": lease.id, "now": now, "token": lease.token, "until": lease.until}
         with self._database.writing() as connection:
-            row = connection.execute(move).one_or_none()
+            row = connection.execute(_LEASE, values).one_or_none()
         return job_of_row(row) if row is not None else None
 
     def requeue(self, lease: Lease, run_at: datetime, now: datetime) -> bool:
@@ -88,32 +104,35 @@ class Jobs:
         with self._database.writing() as connection:
             return _move(connection, lease, run_count=jobs.c.run_count - 1, **_queued(run_at, now))
 
-    def finish(self, lease: Lease, conclusion: Conclusion) -> bool:
-        """End a running job with its event and deliveries, in one transaction; False when the lease was lost."""
-        with self._database.writing() as connection:
-            moved = _move(connection, lease, lease_token=None, lease_until=None, **_ended(conclusion.job))
-            if moved:
-                insert_event(connection, conclusion)
-        return moved
+    def finish(self, lease: Lease, conclusion: Conclusion) -> list[str] | None:
+        """End a running job with its event and deliveries, in one transaction; None when the lease was lost.
 
-    def cancel(self, conclusion: Conclusion) -> bool:
-        """End a job that is queued, with its event and deliveries, in one transaction; False when it is not queued."""
+        Returns the ids of the deliveries to dispatch at once.
+        """
+        values = _ended(conclusion.job) | {"job_id": lease.id, "token": lease.token}
+        with self._database.writing() as connection:
+            if connection.execute(_FINISH, values).rowcount != 1:
+                return None
+            return write_announcement(connection, conclusion)
+
+    def cancel(self, conclusion: Conclusion) -> list[str] | None:
+        """End a job that is queued, with its event and deliveries, in one transaction; None when it is not queued."""
         job = conclusion.job
         move = jobs.update().where(jobs.c.id == job.id, jobs.c.status == JobStatus.QUEUED).values(**_ended(job))
         with self._database.writing() as connection:
-            moved = connection.execute(move).rowcount == 1
-            if moved:
-                insert_event(connection, conclusion)
-        return moved
+            if connection.execute(move).rowcount != 1:
+                return None
+            return write_announcement(connection, conclusion)
 
     def forget(self, job: Job) -> None:
         """Delete a final job with all that hangs on it, its idempotency key too."""
         with self._database.writing() as connection:
             delete_jobs(connection, [job.id])
 
-    def count_due(self, now: datetime, limit: int | None = None) -> int:
-        """Count the queued jobs that are due, up to a limit: as many messages should wait on the queue."""
-        due = sa.select(jobs.c.id).where(jobs.c.status == JobStatus.QUEUED, jobs.c.run_at <= now).limit(limit)
+    def count_due(self, now: datetime, limit: int) -> int:
+        """Count the queued jobs that are due, up to a limit."""
+        is_due = (jobs.c.status == JobStatus.QUEUED, jobs.c.run_at <= now)
+        due = sa.select(sa.literal(1)).select_from(jobs).where(*is_due).limit(limit)
         with self._database.reading() as connection:
             return connection.scalar(sa.select(sa.func.count()).select_from(due.subquery())) or 0
 
@@ -141,22 +160,22 @@ class Jobs:
         with self._database.writing() as connection:
             return list(connection.scalars(claim))
 
-    def _find(self, condition: sa.ColumnElement[bool]) -> Job | None:
+    def _find(self, query: sa.Select[Any], values: dict[str, Any]) -> Job | None:
         with self._database.reading() as connection:
-            row = connection.execute(sa.select(jobs).where(condition)).one_or_none()
+            row = connection.execute(query, values).one_or_none()
         return job_of_row(row) if row is not None else None
 
 
 def _move(connection: Connection, lease: Lease, **values: Any) -> bool:
     """Change a running job whose lease is still this one; the row count tells whether it was."""
-    held = (jobs.c.id == lease.id, jobs.c.status == JobStatus.RUNNING, jobs.c.lease_token == lease.token)
-    return connection.execute(jobs.update().where(*held).values(**values)).rowcount == 1
+    move = jobs.update().where(*_IS_HELD).values(**values)
+    return connection.execute(move, {"job_id": lease.id, "token": lease.token}).rowcount == 1
 
 
 def _ended(job: Job) -> dict[str, Any]:
     """Give the values that the end of a job changes."""
     row = row_of_job(job)
-    return {name: row[name] for name in ("status", "finished_at", "thumbnail", "source", "error", "timings_ms")}
+    return {name: row[name] for name in _ENDED}
 
 
 def _queued(run_at: datetime, now: datetime) -> dict[str, Any]:

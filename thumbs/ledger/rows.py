@@ -10,10 +10,14 @@ from thumbs.domain import (
     Batch,
     Delivery,
     DeliveryStatus,
+    DisabledReason,
+    Endpoint,
+    EndpointStatus,
     Failure,
     Fit,
     Job,
     JobStatus,
+    Lane,
     OutputFormat,
     Source,
     Thumbnail,
@@ -56,10 +60,35 @@ def job_of_row(row: Row[Any]) -> Job:
 def delivery_of_row(row: Row[Any]) -> Delivery:
     """Build the delivery of a row of `deliveries`."""
     values = {name: row._mapping[name] for name in Delivery.__dataclass_fields__}
-    return Delivery(**values | {"status": DeliveryStatus(values["status"])})
+    return Delivery(**values | {"status": DeliveryStatus(values["status"]), "trigger": Trigger(values["trigger"])})
 
 
 def attempt_of_row(row: Row[Any]) -> Attempt:
     """Build the attempt of a row of `attempts`."""
     values = {name: row._mapping[name] for name in Attempt.__dataclass_fields__}
     return Attempt(**values | {"trigger": Trigger(values["trigger"])})
+
+
+def row_of_endpoint(endpoint: Endpoint) -> dict[str, Any]:
+    """Give the columns of an endpoint."""
+    row = {name: getattr(endpoint, name) for name in Endpoint.__dataclass_fields__}
+    return row | {"event_types": list(endpoint.event_types), "headers": dict(endpoint.headers)}
+
+
+def endpoint_of_row(row: Row[Any]) -> Endpoint:
+    """Build the endpoint of a row of `endpoints`."""
+    values = {name: row._mapping[name] for name in Endpoint.__dataclass_fields__}
+    reason = values["disabled_reason"]
+    return Endpoint(
+        **values
+        | {
+            "event_types": tuple(values["event_types"]),
+            "status": EndpointStatus(values["status"]),
+            "disabled_reason": DisabledReason(reason) if reason else None,
+        }
+    )
+
+
+def lane_of_row(row: Row[Any]) -> Lane:
+    """Build the lane of a row of `lanes`."""
+    return Lane(**{name: row._mapping[name] for name in Lane.__dataclass_fields__})

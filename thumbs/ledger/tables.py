@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_REVISION: Final = "0001"
+SCHEMA_REVISION: Final = "0002"
 """The newest migration; a process refuses to start on an older schema (a guard test compares with Alembic's head)."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,11 +26,16 @@ class Moment(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
         """Turn the moment into its number."""
-        return None if value is None else (value - _EPOCH) // _MICROSECOND
+        return None if value is None else count_microseconds(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Turn the number into its moment."""
         return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+def count_microseconds(moment: datetime) -> int:
+    """Count the microseconds from 1970 to a moment, as the database holds it."""
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 metadata = sa.MetaData()
@@ -42,6 +47,57 @@ accounts = sa.Table(
     sa.Column("name", sa.String(100), nullable=False, unique=True),
     sa.Column("callback_secret", sa.Text, nullable=False),
     sa.Column("created_at", Moment, nullable=False),
+    sa.Column("event_count", sa.BigInteger, nullable=False, server_default="0"),
+)
+
+endpoints = sa.Table(
+    "endpoints",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("account_id", sa.String(32), sa.ForeignKey("accounts.id"), nullable=False),
+    sa.Column("url", sa.String(2048), nullable=False),
+    sa.Column("event_types", sa.JSON, nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Column("headers", sa.JSON, nullable=False),
+    sa.Column("secret", sa.Text, nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("disabled_reason", sa.String(16)),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("warned_at", Moment),
+    sa.Column("deleted_at", Moment),
+    sa.Index("ix_endpoints_account", "account_id", "id"),
+)
+
+retired_secrets = sa.Table(
+    "retired_secrets",
+    metadata,
+    sa.Column("owner_id", sa.String(32), primary_key=True),
+    sa.Column("secret", sa.Text, primary_key=True),
+    sa.Column("retired_at", Moment, nullable=False),
+    sa.Column("expires_at", Moment, nullable=False),
+    sa.Index("ix_retired_secrets_expires", "expires_at"),
+)
+
+lanes = sa.Table(
+    "lanes",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("account_id", sa.String(32), sa.ForeignKey("accounts.id"), nullable=False),
+    sa.Column("host", sa.String(300), nullable=False),
+    sa.Column("endpoint_id", sa.String(32)),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("due_at", Moment),
+    sa.Column("blocked_until", Moment),
+    sa.Column("started_at", Moment),
+    sa.Column("is_proven", sa.Boolean, nullable=False),
+    sa.Column("is_slow", sa.Boolean, nullable=False),
+    sa.Column("is_recovering", sa.Boolean, nullable=False),
+    sa.Column("failure_count", sa.Integer, nullable=False),
+    sa.Column("failing_since", Moment),
+    sa.Column("failed_delivery_id", sa.String(32)),
+    sa.Column("has_failed_several", sa.Boolean, nullable=False),
+    sa.Column("open_seconds", sa.Float, nullable=False),
+    sa.Index("ix_lanes_due", "due_at"),
 )
 
 api_keys = sa.Table(
@@ -114,7 +170,10 @@ events = sa.Table(
     sa.Column("type", sa.String(32), nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("created_at", Moment, nullable=False),
+    sa.Column("position", sa.BigInteger),
     sa.Index("ix_events_account", "account_id", "id"),
+    sa.Index("ix_events_created", "created_at"),
+    sa.Index("ix_events_position", "account_id", "position"),
     sa.Index("ix_events_job", "job_id"),
     sa.Index("ix_events_batch", "batch_id"),
 )
@@ -137,7 +196,14 @@ deliveries = sa.Table(
     sa.Column("lease_until", Moment),
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("delivered_at", Moment),
+    sa.Column("is_callback", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("lane_id", sa.String(64)),
+    sa.Column("trigger", sa.String(16), nullable=False, server_default="auto"),
+    sa.Column("scheduled_count", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("resume_at", Moment),
     sa.Index("ix_deliveries_account", "account_id", "id"),
+    sa.Index("ix_deliveries_endpoint", "endpoint_id", "id"),
+    sa.Index("ix_deliveries_lane", "lane_id", "status", "next_attempt_at"),
     sa.Index("ix_deliveries_event", "event_id"),
     sa.Index("ix_deliveries_job", "job_id"),
     sa.Index("ix_deliveries_due", "status", "next_attempt_at"),

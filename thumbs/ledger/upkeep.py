@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 
 from thumbs.domain import FINAL_JOB_STATUSES, Lease
 from thumbs.ledger.database import Database, insert_new, upsert
-from thumbs.ledger.deliveries import delete_events
+from thumbs.ledger.events import delete_events
 from thumbs.ledger.tables import events, heartbeats, idempotency_keys, jobs, locks
 
 TIME_QUERIES: Final = {
