@@ -65,6 +65,13 @@ def test_codes_of_attempts_are_documented() -> None:
     assert read_codes("Of a delivery attempt", 1) == raised | answered | {"abandoned"}
 
 
+def test_reasons_of_deliveries_that_are_documented_are_given_somewhere() -> None:
+    told = read_codes("Of a failed delivery", 1)
+    given = {node.value for path in list_modules() for node in ast.walk(parse(path)) if isinstance(node, ast.Constant)}
+    assert told
+    assert told - given == set()
+
+
 def test_retries_of_jobs_are_documented_as_they_are() -> None:
     rows = [line.split("|") for line in read_section("Of a job").splitlines() if line.startswith("| `")]
     told = {row[2].strip(" `"): row[3].strip() != "no" for row in rows}

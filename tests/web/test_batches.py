@@ -118,9 +118,7 @@ def test_job_too_many_is_503_with_when_to_come_back(
 ) -> None:
     services = build_test_services(ledger, dispatcher, clock, THUMBS_MAX_QUEUED_JOBS="2")
     client = create_app(services).test_client()
-    for _ in range(2):
-        client.post("/v1/jobs", json=BODY)
-        clock.move(1)
+    dispatcher.waiting_jobs = 2
     answer = client.post("/v1/jobs", json=BODY)
     assert (answer.status_code, answer.get_json()["code"]) == (503, "overloaded")
     assert answer.headers["Retry-After"] == "30"

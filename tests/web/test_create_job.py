@@ -1,16 +1,19 @@
 """POST /v1/jobs: what is accepted, what is refused and by which field, and when the answer comes."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
 from tests.support.dispatcher import RecordingDispatcher
-from tests.support.services import get_job
+from tests.support.services import build_test_services, get_job
 from tests.web.conftest import ActingClock
+from thumbs.ledger import Ledger
 from thumbs.process import process
 from thumbs.services import Services
+from thumbs.web import create_app
 
 URL = "https://img.example/cat.jpg"
 BODY = {"source_url": URL}
@@ -201,3 +204,27 @@ def test_wait_is_25_seconds_at_most(client: FlaskClient, clock: ActingClock) -> 
     began = clock.monotonic()
     client.post("/v1/jobs", json=BODY, headers={"Prefer": "wait=3600"})
     assert clock.monotonic() - began == pytest.approx(25)
+
+
+class EagerDispatcher(RecordingDispatcher):
+    """A worker that is faster than the answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.run: Callable[[str], object] = lambda job_id: None
+
+    def process(self, job_id: str, delay_seconds: float = 0) -> None:
+        """Run the job at once."""
+        self.run(job_id)
+
+
+def test_job_that_is_final_before_its_answer_is_202_to_who_did_not_ask_to_wait(
+    ledger: Ledger, clock: ActingClock
+) -> None:
+    dispatcher = EagerDispatcher()
+    services = build_test_services(ledger, dispatcher, clock)
+    dispatcher.run = lambda job_id: process(services, job_id)
+    client = create_app(services).test_client()
+    answer = client.post("/v1/jobs", json=BODY)
+    assert (answer.status_code, answer.get_json()["status"]) == (202, "succeeded")
+    assert client.post("/v1/jobs", json=BODY, headers={"Prefer": "wait=5"}).status_code == 200

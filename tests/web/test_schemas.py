@@ -7,14 +7,36 @@ import marshmallow as ma
 import pytest
 from flask.testing import FlaskClient
 
-from tests.support.builders import NOW, build_attempt, build_job, fail, succeed
+from tests.support.builders import NOW, build_attempt, build_endpoint, build_job, fail, succeed
 from tests.support.services import record_delivery
+from tests.web.calls import end_job, register
 from thumbs.deliver import deliver
-from thumbs.documents import describe_delivery, describe_job_with_callback
-from thumbs.domain import Attempt, DeliveryStatus, Job, JobStatus
+from thumbs.documents import describe_delivery, describe_endpoint, describe_job_with_callback
+from thumbs.domain import (
+    Attempt,
+    DeliveryStatus,
+    DisabledReason,
+    Endpoint,
+    EndpointStatus,
+    Health,
+    Job,
+    JobStatus,
+)
 from thumbs.services import Services
 from thumbs.web.problems import ProblemSchema
-from thumbs.web.schemas import DeliveryPageSchema, DeliverySchema, JobPageSchema, JobSchema
+from thumbs.web.schemas import (
+    DeliveryPageSchema,
+    DeliverySchema,
+    EndpointPageSchema,
+    EndpointSchema,
+    EventPageSchema,
+    JobPageSchema,
+    JobSchema,
+    NewEndpointSchema,
+    PingSchema,
+    RecoverySchema,
+    RotationSchema,
+)
 
 RUNNING = build_job(status=JobStatus.RUNNING, run_count=1, started_at=NOW)
 JOBS = {
@@ -37,6 +59,12 @@ ATTEMPTS = {
         response_body_truncated=True,
     ),
     "not answered": build_attempt("dlv_1", duration_ms=12, error_code="timeout", error_detail="too late"),
+}
+
+
+ENDPOINTS = {
+    "enabled": build_endpoint(description="ours", headers={"X-A": "not encrypted"}),
+    "disabled": build_endpoint(status=EndpointStatus.DISABLED, disabled_reason=DisabledReason.GONE),
 }
 
 
@@ -70,11 +98,40 @@ def test_delivery_is_as_promised(attempt: Attempt) -> None:
     check_shape(DeliverySchema(), describe_delivery(succeed(RUNNING).deliveries[0], [attempt]))
 
 
+@pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=ENDPOINTS)
+@pytest.mark.parametrize("health", Health)
+def test_endpoint_is_as_promised(endpoint: Endpoint, health: Health) -> None:
+    check_shape(EndpointSchema(), describe_endpoint(endpoint, health))
+
+
+def test_answers_of_endpoints_are_as_promised(client: FlaskClient) -> None:
+    endpoint = register(client)
+    path = f"/v1/endpoints/{endpoint['id']}"
+    since = {"since": "2026-01-01T00:00:00Z"}
+    check_shape(NewEndpointSchema(), endpoint)
+    check_shape(EndpointPageSchema(), client.get("/v1/endpoints").get_json())
+    check_shape(PingSchema(), client.post(f"{path}/ping").get_json())
+    check_shape(RotationSchema(), client.post(f"{path}/rotate-secret").get_json())
+    check_shape(RecoverySchema(), client.post(f"{path}/recover", json=since).get_json())
+
+
+def test_events_are_as_promised(client: FlaskClient, services: Services) -> None:
+    register(client)
+    end_job(services)
+    page = client.get("/v1/events").get_json()
+    check_shape(EventPageSchema(), page)
+    assert [(event["type"], list(event["data"])) for event in page["items"]] == [
+        ("ping", ["endpoint_id"]),
+        ("job.succeeded", ["job"]),
+    ]
+
+
 def test_pages_are_as_promised(client: FlaskClient, services: Services) -> None:
     delivery = record_delivery(services)
     deliver(services, delivery.id)
     check_shape(JobPageSchema(), client.get("/v1/jobs").get_json())
     check_shape(DeliveryPageSchema(), client.get(f"/v1/jobs/{delivery.job_id}/deliveries").get_json())
+    check_shape(DeliveryPageSchema(), client.get("/v1/deliveries").get_json())
 
 
 def test_problem_is_as_promised(shared_client: FlaskClient) -> None:

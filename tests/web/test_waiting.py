@@ -82,6 +82,25 @@ def test_seat_is_free_again_after_a_wait(ledger: Ledger, dispatcher: RecordingDi
     assert room.wait_for_end(job, 5).status is JobStatus.SUCCEEDED
 
 
+def test_wait_is_for_whatever_is_looked_for(
+    ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock
+) -> None:
+    room = WaitingRoom(build_test_services(ledger, dispatcher, clock), is_stopping=lambda: False)
+    numbers = iter(range(1, 100))
+    assert room.wait_until(lambda number: number >= 3, 0, lambda: next(numbers), 5) == 3
+    assert next(numbers) == 4
+
+
+def test_wait_in_vain_ends_with_what_was_seen_last(
+    ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock
+) -> None:
+    room = WaitingRoom(build_test_services(ledger, dispatcher, clock), is_stopping=lambda: False)
+    began, numbers = clock.monotonic(), iter(range(1, 1_000))
+    seen = room.wait_until(lambda _: False, 0, lambda: next(numbers), 5)
+    assert seen + 1 == next(numbers)
+    assert clock.monotonic() - began == pytest.approx(5)
+
+
 def test_those_who_wait_are_answered_when_the_process_stops(
     ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock
 ) -> None:

@@ -12,7 +12,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from thumbs import __version__
 from thumbs.services import Services
 from thumbs.telemetry import bind_log_context, clear_log_context
-from thumbs.web import batches, classic, jobs, pages, system, thumbnails
+from thumbs.web import batches, classic, deliveries, endpoints, events, jobs, pages, system, thumbnails
 from thumbs.web.context import SERVICES, WAITING_ROOM
 from thumbs.web.problems import ProblemApi, register_error_handlers
 from thumbs.web.waiting import WaitingRoom
@@ -26,6 +26,9 @@ CONTENT_SECURITY_POLICY: Final = (
 BLUEPRINTS: Final = (
     jobs.blueprint,
     batches.blueprint,
+    endpoints.blueprint,
+    deliveries.blueprint,
+    events.blueprint,
     thumbnails.blueprint,
     classic.blueprint,
     classic.media,
@@ -36,7 +39,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,200}")
 
 
 def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: False) -> Flask:
-    """Create the app; `is_stopping` tells those who wait for a job that the process is about to end."""
+    """Create the app; `is_stopping` tells those who wait that the process is about to end."""
     app = Flask(__name__, static_folder=None)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,

@@ -8,7 +8,8 @@ from thumbs.documents import describe_batch
 from thumbs.intake import accept_batch
 from thumbs.web.auth import require_account
 from thumbs.web.context import get_public_url, get_services
-from thumbs.web.jobs import RETRY_AFTER_SECONDS, StrictBlueprint, build_new_job, mark_replay
+from thumbs.web.jobs import RETRY_AFTER_SECONDS, build_new_job, mark_replay
+from thumbs.web.parsing import StrictBlueprint
 from thumbs.web.schemas import BatchRequestSchema, BatchSchema, CreateHeaderSchema
 
 blueprint = StrictBlueprint("batches", __name__, url_prefix="/v1/batches", description="Jobs that belong together.")

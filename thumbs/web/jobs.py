@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import Response, g, jsonify, request
-from flask_smorest import Blueprint
 from werkzeug.wrappers import Response as BaseResponse
 
 from thumbs import cancel
@@ -14,7 +13,8 @@ from thumbs.domain import FINAL_JOB_STATUSES, Fit, Job, JobFilter, JobStatus, Ne
 from thumbs.intake import Accepted, accept_job
 from thumbs.web.auth import require_account
 from thumbs.web.context import get_public_url, get_services, get_waiting_room
-from thumbs.web.parsing import StrictParser
+from thumbs.web.paging import cut_page
+from thumbs.web.parsing import StrictBlueprint
 from thumbs.web.problems import ProblemSchema
 from thumbs.web.schemas import (
     CreateHeaderSchema,
@@ -29,12 +29,6 @@ from thumbs.web.waiting import parse_wait
 
 RETRY_AFTER_SECONDS = "1"
 """When a caller who polls should come back."""
-
-
-class StrictBlueprint(Blueprint):
-    """A blueprint whose arguments are read by our parser."""
-
-    ARGUMENTS_PARSER = StrictParser()
 
 
 blueprint = StrictBlueprint("jobs", __name__, url_prefix="/v1/jobs", description="Jobs: one source, one thumbnail.")
@@ -57,7 +51,8 @@ def create_job(body: dict[str, Any], headers: dict[str, Any]) -> Response:
     wait_seconds = parse_wait(headers["prefer"])
     job = get_waiting_room().wait_for_end(services.ledger.jobs.get(g.account.id, accepted.id), wait_seconds)
     response = _render(job, wait_seconds)
-    response.status_code = 200 if accepted.is_replayed or job.status in FINAL_JOB_STATUSES else 202
+    has_waited = wait_seconds > 0 and job.status in FINAL_JOB_STATUSES
+    response.status_code = 200 if accepted.is_replayed or has_waited else 202
     response.headers["Location"] = f"{get_public_url()}/v1/jobs/{job.id}"
     mark_replay(response, accepted)
     return response
@@ -75,11 +70,11 @@ def list_jobs(query: dict[str, Any]) -> Response:
         created_before=query["created_before"],
         before_id=query["cursor"],
     )
-    jobs = services.ledger.jobs.list_for_account(g.account.id, where, limit + 1)
-    page = jobs[:limit]
+    found = services.ledger.jobs.list_for_account(g.account.id, where, limit + 1)
+    page, next_cursor = cut_page(found, limit, lambda job: job.id)
     callbacks = services.ledger.deliveries.list_callbacks(job.id for job in page)
     items = [describe_job_with_callback(job, callbacks.get(job.id)) for job in page]
-    return jsonify({"items": items, "next_cursor": page[-1].id if len(jobs) > limit else None})
+    return jsonify({"items": items, "next_cursor": next_cursor})
 
 
 @blueprint.get("/<job_id>")

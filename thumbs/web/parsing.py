@@ -4,16 +4,28 @@ import json
 import math
 from typing import Any, Final, NoReturn
 
+import marshmallow as ma
 from flask import Request
-from webargs.core import is_json
+from flask_smorest import Blueprint
+from webargs.core import is_json, missing
 from webargs.flaskparser import FlaskParser, abort
 from werkzeug.exceptions import UnsupportedMediaType
 
 MAX_JSON_DEPTH: Final = 32
+UNKNOWN_BY_LOCATION: Final = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": ma.RAISE}
+"""What is too much is refused in a query as it is in a body: a filter with a typo must not find everything."""
 
 
 class StrictParser(FlaskParser):
     """webargs' parser with 415 for a wrong type, and 400 for anything that is not sane JSON."""
+
+    DEFAULT_UNKNOWN_BY_LOCATION = UNKNOWN_BY_LOCATION
+
+    def load_json(self, req: Request, schema: ma.Schema) -> Any:
+        """Parse the body; where the schema says that it is optional, nothing at all is fine, of whatever type."""
+        if getattr(schema, "is_body_optional", False) and not req.get_data():
+            return missing
+        return super().load_json(req, schema)
 
     def _raw_load_json(self, req: Request) -> Any:
         """Parse the body; webargs calls this for the location `json`."""
@@ -26,6 +38,17 @@ class StrictParser(FlaskParser):
         if _is_deeper_than(value, MAX_JSON_DEPTH):
             _refuse(f"it is nested deeper than {MAX_JSON_DEPTH} levels")
         return value
+
+
+class StrictBlueprint(Blueprint):
+    """A blueprint whose arguments are read by our parser."""
+
+    ARGUMENTS_PARSER = StrictParser()
+
+
+def refuse_field(name: str, why: str) -> NoReturn:
+    """Refuse the request for a member of its body, when only the view can tell that it is wrong."""
+    abort(422, messages={"json": {name: [why]}})
 
 
 def _refuse_constant(name: str) -> NoReturn:

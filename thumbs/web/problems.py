@@ -110,7 +110,7 @@ def _handle_request_error(error: RequestError) -> Response:
         headers["Retry-After"] = str(error.retry_after_seconds)
     if error.status == http.HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="thumbs"'
-    place = "json" if request.method == "POST" else "query"
+    place = "json" if request.method in ("POST", "PATCH") else "query"
     errors = {place: {error.field: [error.detail]}} if error.field else None
     return build_problem(error.status, error.code, error.detail, title=error.title, errors=errors, headers=headers)
 

@@ -1,0 +1,65 @@
+"""The wire's shapes: what a request may hold, strictly, and what answers look like, for OpenAPI.
+
+Answers are rendered by thumbs.documents; a contract test loads each of them with these schemas, unknown fields refused.
+"""
+
+from thumbs.web.schemas.deliveries import (
+    DeliveryPageSchema,
+    DeliveryQuerySchema,
+    DeliverySchema,
+    EventPageSchema,
+    EventQuerySchema,
+)
+from thumbs.web.schemas.endpoints import (
+    EndpointChangeSchema,
+    EndpointPageSchema,
+    EndpointRequestSchema,
+    EndpointSchema,
+    NewEndpointSchema,
+    NothingSchema,
+    PingSchema,
+    RecoverRequestSchema,
+    RecoverySchema,
+    RotateRequestSchema,
+    RotationSchema,
+)
+from thumbs.web.schemas.jobs import (
+    BatchRequestSchema,
+    BatchSchema,
+    CreateHeaderSchema,
+    JobPageSchema,
+    JobQuerySchema,
+    JobRequestSchema,
+    JobSchema,
+)
+from thumbs.web.schemas.parts import AnswerSchema, PageQuerySchema, WaitHeaderSchema, check_url_size
+
+__all__ = [
+    "AnswerSchema",
+    "BatchRequestSchema",
+    "BatchSchema",
+    "CreateHeaderSchema",
+    "DeliveryPageSchema",
+    "DeliveryQuerySchema",
+    "DeliverySchema",
+    "EndpointChangeSchema",
+    "EndpointPageSchema",
+    "EndpointRequestSchema",
+    "EndpointSchema",
+    "EventPageSchema",
+    "EventQuerySchema",
+    "JobPageSchema",
+    "JobQuerySchema",
+    "JobRequestSchema",
+    "JobSchema",
+    "NewEndpointSchema",
+    "NothingSchema",
+    "PageQuerySchema",
+    "PingSchema",
+    "RecoverRequestSchema",
+    "RecoverySchema",
+    "RotateRequestSchema",
+    "RotationSchema",
+    "WaitHeaderSchema",
+    "check_url_size",
+]
