@@ -39,8 +39,14 @@ def source() -> Iterator[SourceServer]:
 
 
 @pytest.fixture
+def webhook_secret(stack: Stack) -> str:
+    """What `webhook_receiver` verifies with: the running service's callback secret."""
+    return stack.secret
+
+
+@pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """A receiver of webhooks."""
+    """A receiver of webhooks that can misbehave in the bytes; `webhook_receiver` is for the others."""
     with Receiver() as server:
         yield server
 

@@ -5,16 +5,16 @@ from typing import Any
 import pytest
 from ulid import ULID
 
-from tests.e2e.test_jobs import verify
 from tests.support.builders import build_account, build_new_job
 from tests.support.clock import FrozenClock
 from tests.support.dispatcher import RecordingDispatcher
 from tests.support.images import build_photo, encode
-from tests.support.servers import Receiver, SourceServer
+from tests.support.servers import SourceServer
 from tests.support.services import build_test_services
 from tests.support.stack import Answer, Stack, wait_until
 from thumbs.intake import accept_batch
 from thumbs.ledger import Ledger
+from thumbs.testing import WebhookReceiver
 from thumbs.web import create_app
 
 PNG = encode(build_photo(), "PNG")
@@ -43,39 +43,42 @@ def find_newest_job(stack: Stack) -> str | None:
 
 
 def test_batch_tells_its_end_once_with_every_jobs_status(
-    stack: Stack, source: SourceServer, receiver: Receiver
+    stack: Stack, source: SourceServer, webhook_receiver: WebhookReceiver
 ) -> None:
     urls = [source.serve("/i", PNG), source.url("/status/404"), source.url("/i"), source.url("/i")]
-    answer = post_batch(stack, urls, callback_url=receiver.url("/batches"))
+    answer = post_batch(stack, urls, callback_url=f"{webhook_receiver.url}/batches")
     assert answer.status == 202
     batch = wait_for_batch(stack, answer.json()["id"])
-    [request] = receiver.wait_for(1, timeout_seconds=20)
-    event = verify(stack, request)
-    assert event["type"] == "batch.finished"
-    assert event["data"]["batch"] == batch
+    [delivery] = webhook_receiver.wait_for(type="batch.finished", timeout_seconds=20)
+    assert delivery.event["data"]["batch"] == batch
     assert [job["id"] for job in batch["jobs"]] == [job["id"] for job in answer.json()["jobs"]]
     assert [job["status"] for job in batch["jobs"]] == ["succeeded", "failed", "succeeded", "succeeded"]
-    stack.submit(source_url=source.url("/i"), callback_url=receiver.url("/later"))
-    assert [each.path for each in receiver.wait_for(2, timeout_seconds=20)] == ["/batches", "/later"]
+    stack.submit(source_url=source.url("/i"), callback_url=f"{webhook_receiver.url}/later")
+    paths = [each.path for each in webhook_receiver.wait_for(2, timeout_seconds=20)]
+    assert paths == ["/hooks/batches", "/hooks/later"]
 
 
-def test_batch_of_a_hundred_jobs_ends_with_one_webhook(stack: Stack, source: SourceServer, receiver: Receiver) -> None:
+def test_batch_of_a_hundred_jobs_ends_with_one_webhook(
+    stack: Stack, source: SourceServer, webhook_receiver: WebhookReceiver
+) -> None:
     """Many end at the same moment; whoever ends the last one tells it."""
-    answer = post_batch(stack, [source.serve("/i", PNG)] * 100, callback_url=receiver.url())
+    answer = post_batch(stack, [source.serve("/i", PNG)] * 100, callback_url=webhook_receiver.url)
     assert answer.status == 202
     batch = wait_for_batch(stack, answer.json()["id"])
     assert [job["status"] for job in batch["jobs"]] == ["succeeded"] * 100
-    [request] = receiver.wait_for(1, timeout_seconds=20)
-    assert verify(stack, request)["data"]["batch"]["id"] == batch["id"]
+    [delivery] = webhook_receiver.wait_for(type="batch.finished", timeout_seconds=20)
+    assert delivery.event["data"]["batch"]["id"] == batch["id"]
 
 
-def test_jobs_of_a_batch_have_webhooks_of_their_own(stack: Stack, source: SourceServer, receiver: Receiver) -> None:
-    job = {"source_url": source.serve("/i", PNG), "callback_url": receiver.url("/jobs")}
-    body = {"jobs": [job, job], "callback_url": receiver.url("/batches")}
+def test_jobs_of_a_batch_have_webhooks_of_their_own(
+    stack: Stack, source: SourceServer, webhook_receiver: WebhookReceiver
+) -> None:
+    job = {"source_url": source.serve("/i", PNG), "callback_url": f"{webhook_receiver.url}/jobs"}
+    body = {"jobs": [job, job], "callback_url": f"{webhook_receiver.url}/batches"}
     assert stack.request("POST", "/v1/batches", json=body).status == 202
-    requests = receiver.wait_for(3, timeout_seconds=20)
-    assert sorted(request.path for request in requests) == ["/batches", "/jobs", "/jobs"]
-    assert len({request.headers["webhook-id"] for request in requests}) == 3
+    deliveries = webhook_receiver.wait_for(3, timeout_seconds=20)
+    assert sorted(each.path for each in deliveries) == ["/hooks/batches", "/hooks/jobs", "/hooks/jobs"]
+    assert len({each.id for each in deliveries}) == 3
 
 
 def test_running_batch_can_be_polled(stack: Stack, source: SourceServer) -> None:

@@ -9,27 +9,28 @@ from PIL import Image
 from standardwebhooks import Webhook
 
 from tests.support.images import build_photo, encode
-from tests.support.servers import Receiver, Request, SourceServer
+from tests.support.servers import Receiver, SourceServer
 from tests.support.stack import Stack, wait_until
+from thumbs.testing import ReceivedDelivery, WebhookReceiver
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF")
 
 
-def verify(stack: Stack, request: Request) -> dict[str, Any]:
-    """Verify a webhook with the independent library, and parse it."""
-    Webhook(stack.read_secret()).verify(request.body.decode("ascii"), dict(request.headers))
-    event: dict[str, Any] = json.loads(request.body)
+def verify(stack: Stack, delivery: ReceivedDelivery) -> dict[str, Any]:
+    """Verify a webhook with the independent library, too, and parse it."""
+    Webhook(stack.read_secret()).verify(delivery.body.decode("ascii"), dict(delivery.headers))
+    event: dict[str, Any] = json.loads(delivery.body)
     return event
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
 def test_every_format_becomes_a_thumbnail_and_the_webhook_says_where(
-    stack: Stack, source: SourceServer, receiver: Receiver, image_format: str
+    stack: Stack, source: SourceServer, webhook_receiver: WebhookReceiver, image_format: str
 ) -> None:
     source_url = source.serve("/image", encode(build_photo(640, 480), image_format))
-    job = stack.submit(source_url=source_url, callback_url=receiver.url("/hooks"), metadata={"order": "4711"})
-    [request] = receiver.wait_for(1, timeout_seconds=20)
-    event = verify(stack, request)
+    job = stack.submit(source_url=source_url, callback_url=webhook_receiver.url, metadata={"order": "4711"})
+    [delivery] = webhook_receiver.wait_for(timeout_seconds=20)
+    event = verify(stack, delivery)
     assert event["type"] == "job.succeeded"
     told = event["data"]["job"]
     assert (told["id"], told["metadata"], told["status"]) == (job["id"], {"order": "4711"}, "succeeded")
@@ -39,28 +40,32 @@ def test_every_format_becomes_a_thumbnail_and_the_webhook_says_where(
     assert told["thumbnail"]["bytes"] == len(answer.body)
 
 
-def test_webhook_and_polling_tell_the_same(stack: Stack, source: SourceServer, receiver: Receiver) -> None:
+def test_webhook_and_polling_tell_the_same(
+    stack: Stack, source: SourceServer, webhook_receiver: WebhookReceiver
+) -> None:
     """The event holds the job as GET answers it, all but its callback."""
     url = source.serve("/image", encode(build_photo(), "PNG"), content_type="image/png")
-    job = stack.submit(source_url=url, callback_url=receiver.url())
-    [request] = receiver.wait_for(1, timeout_seconds=20)
+    job = stack.submit(source_url=url, callback_url=webhook_receiver.url)
+    [delivery] = webhook_receiver.wait_for(timeout_seconds=20)
     polled = stack.wait_for_callback(job["id"], "delivered")
     callback = polled.pop("callback")
-    assert verify(stack, request)["data"]["job"] == polled
+    assert delivery.event["data"]["job"] == polled
     assert callback == {"status": "delivered", "attempt_count": 1, "next_attempt_at": None}
 
 
-def test_webhook_has_the_headers_of_the_contract(stack: Stack, source: SourceServer, receiver: Receiver) -> None:
-    job = stack.submit(source_url=source.serve("/i", encode(build_photo(), "PNG")), callback_url=receiver.url())
-    [request] = receiver.wait_for(1, timeout_seconds=20)
-    [delivery] = wait_until(lambda: stack.list_deliveries(job["id"]), 10)
-    headers = request.headers
-    assert (request.method, headers["content-type"]) == ("POST", "application/json")
-    assert headers["webhook-id"] == delivery["event_id"] == json.loads(request.body)["id"]
-    assert (headers["thumbs-delivery"], headers["thumbs-attempt"]) == (delivery["id"], "1")
+def test_webhook_has_the_headers_of_the_contract(
+    stack: Stack, source: SourceServer, webhook_receiver: WebhookReceiver
+) -> None:
+    job = stack.submit(source_url=source.serve("/i", encode(build_photo(), "PNG")), callback_url=webhook_receiver.url)
+    [delivery] = webhook_receiver.wait_for(timeout_seconds=20)
+    [recorded] = wait_until(lambda: stack.list_deliveries(job["id"]), 10)
+    headers = delivery.headers
+    assert headers["content-type"] == "application/json"
+    assert headers["webhook-id"] == recorded["event_id"] == delivery.event["id"]
+    assert (headers["thumbs-delivery"], headers["thumbs-attempt"]) == (recorded["id"], "1")
     assert headers["user-agent"].startswith("thumbs-webhooks/")
-    assert request.body.isascii()
-    assert b": " not in request.body
+    assert delivery.body.isascii()
+    assert b": " not in delivery.body
 
 
 def test_options_shape_the_thumbnail(stack: Stack, source: SourceServer) -> None:
@@ -88,7 +93,7 @@ BAD_SOURCES = {
 
 
 def test_bad_source_fails_the_job_with_its_code_and_the_webhook_says_so(
-    stack: Stack, source: SourceServer, receiver: Receiver
+    stack: Stack, source: SourceServer, webhook_receiver: WebhookReceiver
 ) -> None:
     """All at once, since what may pass is tried three times, 2 and 10 s apart."""
     source.serve("/text", b"hello world")
@@ -98,10 +103,11 @@ def test_bad_source_fails_the_job_with_its_code_and_the_webhook_says_so(
     bad[source.redirect_to("http://10.0.0.1/")] = "source_forbidden"
     bad["http://no-such-name.invalid/"] = "source_forbidden"
     for url in bad:
-        stack.submit(source_url=url, callback_url=receiver.url())
-    events = [verify(stack, request) for request in receiver.wait_for(len(bad), timeout_seconds=60)]
-    assert {event["type"] for event in events} == {"job.failed"}
-    told = {event["data"]["job"]["source_url"]: event["data"]["job"]["error"] for event in events}
+        stack.submit(source_url=url, callback_url=webhook_receiver.url)
+    deliveries = webhook_receiver.wait_for(len(bad), timeout_seconds=60)
+    assert {delivery.type for delivery in deliveries} == {"job.failed"}
+    jobs = [delivery.event["data"]["job"] for delivery in deliveries]
+    told = {job["source_url"]: job["error"] for job in jobs}
     assert {url: error["code"] for url, error in told.items()} == bad
     assert told[source.url("/status/404")]["source_status"] == 404
     assert source.count("/status/503") == 3
@@ -109,16 +115,14 @@ def test_bad_source_fails_the_job_with_its_code_and_the_webhook_says_so(
 
 
 def test_failed_webhook_is_retried_with_the_same_id_and_bytes(
-    stack: Stack, source: SourceServer, receiver: Receiver
+    stack: Stack, source: SourceServer, webhook_receiver: WebhookReceiver
 ) -> None:
-    receiver.answer_with(500, body=b"oh no", count=1)
-    receiver.answer_with(302, headers={"Location": receiver.url("/elsewhere")}, count=1)
-    job = stack.submit(source_url=source.serve("/i", encode(build_photo(), "PNG")), callback_url=receiver.url())
-    requests = receiver.wait_for(3, timeout_seconds=20)
-    assert len({request.body for request in requests}) == 1
-    assert len({request.headers["webhook-id"] for request in requests}) == 1
-    assert [request.headers["thumbs-attempt"] for request in requests] == ["1", "2", "3"]
-    assert [verify(stack, request)["type"] for request in requests] == ["job.succeeded"] * 3
+    webhook_receiver.answer(500, body=b"oh no")
+    webhook_receiver.answer(302, headers={"Location": f"{webhook_receiver.url}/elsewhere"})
+    job = stack.submit(source_url=source.serve("/i", encode(build_photo(), "PNG")), callback_url=webhook_receiver.url)
+    deliveries = webhook_receiver.wait_for(3, type="job.succeeded", timeout_seconds=20)
+    assert len({each.body for each in deliveries}) == len({each.id for each in deliveries}) == 1
+    assert [(each.attempt, each.path) for each in deliveries] == [(1, "/hooks"), (2, "/hooks"), (3, "/hooks")]
     stack.wait_for_callback(job["id"], "delivered")
     [delivery] = stack.list_deliveries(job["id"])
     told = [(each["number"], each["http_status"], each["error_code"]) for each in delivery["attempts"]]
@@ -126,23 +130,27 @@ def test_failed_webhook_is_retried_with_the_same_id_and_bytes(
     assert delivery["attempts"][0]["response_body"] == "oh no"
 
 
-def test_webhook_fails_when_its_attempts_are_used_up(stack: Stack, source: SourceServer, receiver: Receiver) -> None:
+def test_webhook_fails_when_its_attempts_are_used_up(
+    stack: Stack, source: SourceServer, webhook_receiver: WebhookReceiver
+) -> None:
     """A failed webhook is a fact apart from the job's status."""
-    receiver.answer_with(500)
-    job = stack.submit(source_url=source.serve("/i", encode(build_photo(), "PNG")), callback_url=receiver.url())
+    webhook_receiver.fail(times=None)
+    job = stack.submit(source_url=source.serve("/i", encode(build_photo(), "PNG")), callback_url=webhook_receiver.url)
     job = stack.wait_for_callback(job["id"], "failed")
     assert (job["status"], job["callback"]["attempt_count"]) == ("succeeded", 3)
     [delivery] = stack.list_deliveries(job["id"])
     assert (delivery["status"], delivery["reason"]) == ("failed", "attempts_exhausted")
-    assert len(receiver.requests) == 3
+    assert len(webhook_receiver.deliveries) == 3
 
 
-def test_receiver_that_says_gone_is_not_asked_again(stack: Stack, source: SourceServer, receiver: Receiver) -> None:
-    receiver.answer_with(410)
-    job = stack.submit(source_url=source.serve("/i", encode(build_photo(), "PNG")), callback_url=receiver.url())
+def test_receiver_that_says_gone_is_not_asked_again(
+    stack: Stack, source: SourceServer, webhook_receiver: WebhookReceiver
+) -> None:
+    webhook_receiver.gone()
+    job = stack.submit(source_url=source.serve("/i", encode(build_photo(), "PNG")), callback_url=webhook_receiver.url)
     stack.wait_for_callback(job["id"], "failed")
     [delivery] = stack.list_deliveries(job["id"])
-    assert (delivery["reason"], len(receiver.requests)) == ("gone", 1)
+    assert (delivery["reason"], len(webhook_receiver.deliveries)) == ("gone", 1)
 
 
 def test_receiver_that_hangs_is_given_up_at_the_deadline(

@@ -1,0 +1,1 @@
+"""The pages' code runs as printed."""
