@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run demo test chaos lint format bench lock docs clean
+.PHONY: run demo test chaos lint format bench bench-all lock docs clean
 
 run: .venv/run
 	@exec $(BIN)/thumbs up
@@ -28,8 +28,15 @@ format: .venv/dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# The pipeline alone takes a minute or two, all of them a quarter of an hour.
 bench: .venv/dev
 	$(BIN)/python -m bench.pipeline
+
+bench-all: bench
+	$(BIN)/python -m bench.pipeline --engines production
+	$(BIN)/python -m bench.backlog
+	$(BIN)/python -m bench.nodes
+	$(BIN)/python -m bench.courier
 
 # The pages that are made from the code; a test compares them.
 docs: .venv/dev

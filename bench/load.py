@@ -22,6 +22,8 @@ JOB_SECONDS: Final = 20.0
 """After which a job is taken for lost, and the run given up."""
 PHASE_SECONDS: Final = 35.0
 """After which a phase makes no more jobs, so that a slow machine is done in time too."""
+ACCEPTED: Final = (http.HTTPStatus.ACCEPTED, http.HTTPStatus.OK)
+"""A job that is final before its POST is answered is answered with 200."""
 STEPS: Final = ("accepted", "queued", "fetched", "decoded", "stored", "concluded", "webhook")
 """POST to `created_at`; the job's own timings_ms; the rest up to `finished_at`; and from there to the arrival."""
 
@@ -82,9 +84,9 @@ class Origin:
 
 
 @contextmanager
-def run_origin(source: Path) -> Iterator[Origin]:
-    """Run the origin until the block ends."""
-    command = [sys.executable, "-m", "bench.origin", str(source)]
+def run_origin(source: Path, delay_seconds: float = 0) -> Iterator[Origin]:
+    """Run the origin until the block ends; it answers for the picture after that delay."""
+    command = [sys.executable, "-m", "bench.origin", str(source), str(delay_seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -98,7 +100,7 @@ class Caller:
 
     def __init__(self, port: int, origin: Origin) -> None:
         self._port = port
-        self._origin = origin
+        self.origin = origin
         self._numbers = count()
 
     def make_jobs(self, jobs: int, in_flight: int) -> list[Sample]:
@@ -109,6 +111,11 @@ class Caller:
             parts = [pool.submit(self._make_in_turn, left, until) for _ in range(in_flight)]
             return [sample for part in parts for sample in part.result()]
 
+    def queue_jobs(self, jobs: int, in_flight: int) -> list[Future[Arrival]]:
+        """Post that many jobs without waiting for them, and give what will hold their webhooks."""
+        with ThreadPoolExecutor(in_flight) as pool:
+            return list(pool.map(lambda _: self._queue_one(), range(jobs)))
+
     def _make_in_turn(self, left: Iterator[int], until: float) -> list[Sample]:
         samples = []
         for _ in left:  # range's iterator: next() is one step under the GIL.
@@ -118,34 +125,49 @@ class Caller:
         return samples
 
     def _make_one(self) -> Sample:
-        path = f"/hook/{next(self._numbers)}"
-        body = json.dumps({"source_url": f"{self._origin.base}/photo.jpg", "callback_url": self._origin.base + path})
-        arrival = self._origin.expect(path)
+        arrival, body = self._plan_one()
         posted_at, wall_at = time.monotonic(), time.time()
-        self._post(body.encode())
+        post_job(self._port, body)
         answered_at = time.monotonic()
-        webhook = _wait_for(arrival)
+        webhook = wait_for(arrival)
         return _build_sample(posted_at, answered_at, webhook, wall_at)
 
-    def _post(self, body: bytes) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=JOB_SECONDS)
-        try:
-            connection.request("POST", "/v1/jobs", body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            told = answer.read()
-        except OSError as error:
-            raise RuntimeError(f"the service does not answer: {error}") from error
-        finally:
-            connection.close()
-        if answer.status != http.HTTPStatus.ACCEPTED:
-            raise RuntimeError(f"a job was refused: {answer.status} {told!r}")
+    def _queue_one(self) -> Future[Arrival]:
+        arrival, body = self._plan_one()
+        post_job(self._port, body)
+        return arrival
+
+    def _plan_one(self) -> tuple[Future[Arrival], bytes]:
+        path = f"/hook/{next(self._numbers)}"
+        return self.origin.expect(path), build_request(f"{self.origin.base}/photo.jpg", self.origin.base + path)
 
 
-def _wait_for(arrival: Future[Arrival]) -> Arrival:
+def build_request(source_url: str, callback_url: str) -> bytes:
+    """Build the body of a POST /v1/jobs."""
+    return json.dumps({"source_url": source_url, "callback_url": callback_url}).encode()
+
+
+def post_job(port: int, body: bytes) -> None:
+    """Post a job over a connection of its own, as a caller without a pool does; RuntimeError when it is refused."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=JOB_SECONDS)
     try:
-        return arrival.result(JOB_SECONDS)
+        connection.request("POST", "/v1/jobs", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        told = answer.read()
+    except OSError as error:
+        raise RuntimeError(f"the service does not answer: {error}") from error
+    finally:
+        connection.close()
+    if answer.status not in ACCEPTED:
+        raise RuntimeError(f"a job was refused: {answer.status} {told!r}")
+
+
+def wait_for(arrival: Future[Arrival], timeout_seconds: float = JOB_SECONDS) -> Arrival:
+    """Wait for a webhook; RuntimeError when it does not come in time."""
+    try:
+        return arrival.result(timeout_seconds)
     except TimeoutError as error:
-        raise RuntimeError(f"a webhook did not come within {JOB_SECONDS} s") from error
+        raise RuntimeError(f"a webhook did not come within {timeout_seconds} s") from error
 
 
 def _build_sample(posted_at: float, answered_at: float, webhook: Arrival, wall_at: float) -> Sample:

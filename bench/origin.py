@@ -1,8 +1,9 @@
 """The world outside, as one lean process: it serves the source to GETs and takes webhooks as POSTs, on loopback.
 
-`python -m bench.origin FILE` prints its port, then a line for each webhook: `PATH MONOTONIC_SECONDS BODY`. It is a
-process of its own so that it and the load generator do not wait for one another's GIL. CLOCK_MONOTONIC is the same for
-every process, so arrivals can be compared with what the load generator noted.
+`python -m bench.origin FILE DELAY_SECONDS` prints its port, then a line for each webhook: `PATH MONOTONIC_SECONDS
+BODY`. The delay is the source's alone: webhooks are answered at once. It is a process of its own so that it and the
+load generator do not wait for one another's GIL. CLOCK_MONOTONIC is the same for every process, so arrivals can be
+compared with what the load generator noted.
 """
 
 import asyncio
@@ -17,8 +18,9 @@ NO_CONTENT: Final = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
 class _Exchange(asyncio.Protocol):
     """One connection, which carries one request."""
 
-    def __init__(self, picture: bytes) -> None:
+    def __init__(self, picture: bytes, delay_seconds: float) -> None:
         self._picture = picture
+        self._delay_seconds = delay_seconds
         self._received = b""
         self._transport: asyncio.WriteTransport | None = None
 
@@ -33,13 +35,18 @@ class _Exchange(asyncio.Protocol):
             self._answer(head.split(b" ", 2), body)
 
     def _answer(self, start: list[bytes], body: bytes) -> None:
-        assert self._transport is not None
         arrived_at = time.monotonic()
         method, path = start[:2]
-        self._transport.write(self._picture if method == b"GET" else NO_CONTENT)
-        self._transport.close()
+        if method == b"GET":
+            asyncio.get_running_loop().call_later(self._delay_seconds, self._write, self._picture)
         if method == b"POST":
+            self._write(NO_CONTENT)
             print(path.decode(), arrived_at, body.decode(), flush=True)
+
+    def _write(self, answer: bytes) -> None:
+        assert self._transport is not None
+        self._transport.write(answer)
+        self._transport.close()
 
 
 def _read_length(head: bytes) -> int:
@@ -47,14 +54,15 @@ def _read_length(head: bytes) -> int:
     return int(rest.split(b"\r\n", 1)[0]) if found else 0
 
 
-async def _serve(source: Path) -> None:
+async def _serve(source: Path, delay_seconds: float) -> None:
     body = source.read_bytes()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     picture = head.encode() + body
-    server = await asyncio.get_running_loop().create_server(lambda: _Exchange(picture), "127.0.0.1", 0, backlog=256)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Exchange(picture, delay_seconds), "127.0.0.1", 0, backlog=256)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1])))
+    asyncio.run(_serve(Path(sys.argv[1]), float(sys.argv[2])))

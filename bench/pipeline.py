@@ -1,7 +1,8 @@
 """The whole service under load, beside the bare work in the same run: latency, throughput, memory, CPU per job.
 
 `python -m bench.pipeline` starts `thumbs up` on its embedded default in a temporary folder, and an origin that serves
-the picture and takes the webhooks. Everything is on loopback, ends within two minutes, and is stopped at the end.
+the picture and takes the webhooks; with `--engines production`, PostgreSQL and Valkey too. Everything is on loopback,
+ends within two minutes, and is stopped at the end.
 """
 
 import argparse
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from bench.bare import Cost, measure_decode, measure_decode_everywhere, measure_fetch
+from bench.engines import COMBINATIONS, Engines, run_engines
 from bench.load import STEPS, Caller, Origin, Sample, run_origin
 from bench.processes import CpuSpent, CpuTimes, Memory, describe_machine, read_cpu, read_memory, subtract
-from bench.report import Figure, Mark, render, summarize, write_json
+from bench.programs import end_on_sigterm
+from bench.report import Figure, Mark, find_point, show, summarize
 from bench.source import provide_source
 from tests.support.stack import Stack
 
@@ -60,6 +63,7 @@ class Findings:
 
 def main() -> None:
     """Run the benchmark and print what it found."""
+    end_on_sigterm()
     options = _parse_options()
     with tempfile.TemporaryDirectory(prefix="thumbs-bench-") as folder:
         source, told = provide_source(options.source, Path(folder))
@@ -69,29 +73,30 @@ def main() -> None:
             "source": f"{told}, {source.stat().st_size} bytes",
             "load": f"{IDLE_JOBS} jobs one by one, then {options.jobs} with {options.in_flight} in flight",
         }
-        findings = _measure(source, Path(folder), options.jobs, options.in_flight)
+        if options.engines != "embedded":
+            about["engines"] = "PostgreSQL and Valkey"
+        with run_engines(options.engines, Path(folder)) as engines:
+            findings = _measure(engines, source, Path(folder), options)
     if len(findings.load.samples) < options.jobs:
         about["load"] += f", of which {len(findings.load.samples)} were made in the time that there is"
-    figures, marks = _list_figures(findings), _list_marks(findings)
-    print("\n".join(f"{name:<8} {text}" for name, text in about.items()), render(figures, marks), sep="\n\n")
-    if options.json:
-        write_json(options.json, about, figures, marks)
+    show(about, _list_figures(findings), _list_marks(findings), options.json)
 
 
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.pipeline", description=__doc__)
     parser.add_argument("--jobs", type=int, default=300, help="jobs under load (default: 300)")
     parser.add_argument("--in-flight", type=int, default=16, help="jobs in flight under load (default: 16)")
+    parser.add_argument("--engines", choices=COMBINATIONS, default="embedded", help="the databases (default: embedded)")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     parser.add_argument("--source", type=Path, help="the picture (default: the corpus's, or one built by code)")
     return parser.parse_args()
 
 
-def _measure(source: Path, folder: Path, jobs: int, in_flight: int) -> Findings:
-    # The defaults: Stack's own are smaller, and what the shell has set for another server is not meant.
-    stack = Stack(folder / "data", WEB_CONCURRENCY="2", DATABASE_URL="")
+def _measure(engines: Engines, source: Path, folder: Path, options: argparse.Namespace) -> Findings:
+    # The default of web processes: Stack's own is smaller.
+    stack = Stack(folder / "data", WEB_CONCURRENCY="2", **engines.create_store())
     with run_origin(source) as origin, _telling_log(stack), stack:
-        bench = _Bench(stack, origin)
+        bench = _Bench(stack, origin, engines)
         time.sleep(SETTLE_SECONDS)
         idle_spent = bench.rest()
         memory_idle = read_memory(stack.list_pids())
@@ -100,7 +105,7 @@ def _measure(source: Path, folder: Path, jobs: int, in_flight: int) -> Findings:
             idle_spent=idle_spent,
             memory_idle=memory_idle,
             idle=bench.run(IDLE_JOBS, 1),
-            load=bench.run(jobs, in_flight),
+            load=bench.run(options.jobs, options.in_flight),
             memory_after=read_memory(stack.list_pids()),
             decode=measure_decode(source.read_bytes()),
             decode_everywhere=measure_decode_everywhere(source.read_bytes()),
@@ -121,8 +126,9 @@ def _telling_log(stack: Stack) -> Iterator[None]:
 class _Bench:
     """A running service with its caller; what is done with it is done between two readings of CPU time."""
 
-    def __init__(self, stack: Stack, origin: Origin) -> None:
+    def __init__(self, stack: Stack, origin: Origin, engines: Engines) -> None:
         self._stack = stack
+        self._engines = engines
         self._beside = {"load generator": os.getpid(), "origin": origin.pid}
         self._caller = Caller(stack.port, origin)
 
@@ -139,7 +145,7 @@ class _Bench:
         return Phase(samples, subtract(self._read_cpu(), before))
 
     def _read_cpu(self) -> CpuTimes:
-        return read_cpu(self._stack.list_pids(), self._beside)
+        return read_cpu(self._stack.list_pids(), self._beside, self._engines.pids)
 
 
 def _list_figures(found: Findings) -> list[Figure]:
@@ -211,7 +217,7 @@ def _list_marks(found: Findings) -> list[Mark]:
     jobs = len(found.load.samples)
     own_ms = found.load.spent.service * 1000 / jobs - found.decode_everywhere.cpu_ms
     up_ms = found.load.spent.by_kind.get("up", 0.0) * 1000 / jobs
-    p50_ms = next(figure.value for figure in _list_times("", found.idle.samples) if figure.column == "p50")
+    p50_ms = find_point([sample.total_ms for sample in found.idle.samples], "p50")
     largest_mib = max(memory.rss_mib for memory in found.memory_idle)
     return [
         Mark("POST to webhook, one in flight, p50", p50_ms, 150, "ms"),

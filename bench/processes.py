@@ -3,6 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,10 +45,14 @@ class CpuTimes:
     stolen: float
 
 
-def read_cpu(pids: Iterable[int], beside: Mapping[str, int]) -> CpuTimes:
-    """Read user + system time; `beside` names processes that are not the service's. Steps of 10 ms."""
+def read_cpu(pids: Iterable[int], beside: Mapping[str, int], trees: Mapping[str, int]) -> CpuTimes:
+    """Read user + system time, in steps of 10 ms.
+
+    `beside` names processes that are not the service's; `trees` names such ones that count with all their children.
+    """
     processes = {(_name_kind(process), process.pid): _count_seconds(process) for process in _list_alive(pids)}
-    others = {name: _count_seconds(psutil.Process(pid)) for name, pid in beside.items()}
+    others = {name: _count_tree_seconds(psutil.Process(pid)) for name, pid in trees.items()}
+    others |= {name: _count_seconds(psutil.Process(pid)) for name, pid in beside.items()}
     machine = psutil.cpu_times()
     busy = machine.user + machine.nice + machine.system + machine.irq + machine.softirq
     return CpuTimes(processes, others, busy, machine.steal)
@@ -95,6 +100,21 @@ def _list_alive(pids: Iterable[int]) -> list[psutil.Process]:
 def _count_seconds(process: psutil.Process) -> float:
     times = process.cpu_times()
     return times.user + times.system
+
+
+def _count_tree_seconds(root: psutil.Process) -> float:
+    """Count a process with its children, also those that have ended: their parent has waited for them.
+
+    The root is read last: a child that ends meanwhile counts there.
+    """
+    return sum(_count_all_seconds(process) for process in [*root.children(recursive=True), root])
+
+
+def _count_all_seconds(process: psutil.Process) -> float:
+    with suppress(psutil.NoSuchProcess):
+        times = process.cpu_times()
+        return times.user + times.system + times.children_user + times.children_system
+    return 0.0
 
 
 def _read_peak_kib(pid: int) -> int:

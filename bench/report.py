@@ -36,9 +36,19 @@ class Mark:
 
 def summarize(table: str, row: str, values: Sequence[float]) -> list[Figure]:
     """Summarize values as mean, p50, p90, p99."""
-    points = statistics.quantiles(values, n=100, method="inclusive") if len(values) > 1 else [values[0]] * 99
-    columns = {"mean": statistics.fmean(values), "p50": points[49], "p90": points[89], "p99": points[98]}
-    return [Figure(table, row, column, value) for column, value in columns.items()]
+    return [Figure(table, row, column, value) for column, value in _summarize(values).items()]
+
+
+def find_point(values: Sequence[float], column: str) -> float:
+    """Find one of the figures that `summarize` makes: mean, p50, p90 or p99."""
+    return _summarize(values)[column]
+
+
+def show(about: dict[str, str], figures: Sequence[Figure], marks: Sequence[Mark], path: Path | None) -> None:
+    """Print what was measured, and write it as JSON too when there is a path."""
+    print("\n".join(f"{name:<8} {text}" for name, text in about.items()), render(figures, marks), sep="\n\n")
+    if path is not None:
+        write_json(path, about, figures, marks)
 
 
 def render(figures: Sequence[Figure], marks: Sequence[Mark]) -> str:
@@ -55,6 +65,11 @@ def write_json(path: Path, about: dict[str, str], figures: Iterable[Figure], mar
         "marks": [asdict(mark) | {"is_met": mark.is_met} for mark in marks],
     }
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _summarize(values: Sequence[float]) -> dict[str, float]:
+    points = statistics.quantiles(values, n=100, method="inclusive") if len(values) > 1 else [values[0]] * 99
+    return {"mean": statistics.fmean(values), "p50": points[49], "p90": points[89], "p99": points[98]}
 
 
 def _render_table(name: str, figures: list[Figure]) -> str:
@@ -76,5 +91,6 @@ def _render_marks(marks: Sequence[Mark]) -> str:
     lines = ["marks"]
     for mark in marks:
         sign, verdict = "≥" if mark.is_minimum else "≤", "met" if mark.is_met else "MISSED"
-        lines.append(f"{mark.name:<{wide}}  {mark.value:>7.1f} {sign} {mark.limit:g} {mark.unit}: {verdict}")
+        digits = 2 if mark.unit == "times" else 1  # Ratios are near their limits.
+        lines.append(f"{mark.name:<{wide}}  {mark.value:>7.{digits}f} {sign} {mark.limit:g} {mark.unit}: {verdict}")
     return "\n".join(lines)

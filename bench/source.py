@@ -1,4 +1,4 @@
-"""The picture that every job is about: the corpus's 2.5 MP photograph, or one much like it, built by code."""
+"""The pictures that jobs are about: the corpus's 2.5 MP photograph, or one like it built by code, and a tiny one."""
 
 import random
 from pathlib import Path
@@ -8,6 +8,7 @@ from PIL import Image, ImageFilter
 
 CORPUS_PHOTO: Final = Path(__file__).parents[2] / "shared/corpus/photos/j02_photo.jpg"
 SIZE_PX: Final = (1936, 1296)
+TINY_PX: Final = (160, 120)
 QUALITY: Final = 80
 
 
@@ -17,6 +18,13 @@ def provide_source(given: Path | None, folder: Path) -> tuple[Path, str]:
     if not path.exists():
         return _build(folder / "built.jpg"), "a photo-like JPEG built by code"
     return path, str(path.name)
+
+
+def build_tiny(path: Path) -> Path:
+    """Build a picture that is hardly any work: its decode takes less than 1 ms."""
+    chance = random.Random(1)
+    Image.frombytes("RGB", (8, 6), chance.randbytes(8 * 6 * 3)).resize(TINY_PX).save(path, "JPEG", quality=QUALITY)
+    return path
 
 
 def _build(path: Path) -> Path:
