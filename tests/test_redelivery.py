@@ -351,6 +351,7 @@ def test_recovered_and_then_disabled_and_redelivered_ends_where_it_stood(
     run_job(services)
     recover(services, account, endpoint.id, clock.now(), None)
     disable_endpoint(services, account, endpoint.id)
+    enable_endpoint(services, account, endpoint.id)
     deliver(services, redeliver(services, account, get_only(services, endpoint).id).id)
     after = get_only(services, endpoint)
     assert (after.status, after.reason, after.resume_at) == (DeliveryStatus.FAILED, "endpoint_disabled", None)
