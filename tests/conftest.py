@@ -1,6 +1,7 @@
 """Rules of the whole suite: no proxy is heard, and on CI nothing is skipped."""
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -10,6 +11,11 @@ from tests.support.dispatcher import RecordingDispatcher
 from tests.support.engines import Postgres, run_postgres, run_valkey
 from tests.support.ledgers import make_sqlite_ledger
 from thumbs.ledger import Ledger
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C: a shell that starts us in the background has it ignored, by us and by all that we start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

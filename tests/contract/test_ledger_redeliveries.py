@@ -149,6 +149,27 @@ def test_message_that_was_sent_for_the_schedule_does_not_take_what_is_asked_for_
             end_later(ledger, replace(leased, delivery=found))
 
 
+def test_lane_goes_with_its_deliveries_to_another_host(ledger: Ledger, endpoint: Endpoint) -> None:
+    """An old delivery made the lane, and the endpoint has another URL by now."""
+    [delivery] = record_failed(ledger, endpoint)
+    ledger.endpoints.change(replace(endpoint, url="https://new.example/"), ["url"], NOW)
+    asked = ask(ledger, delivery)
+    take_surely(ledger, delivery.id, LATER)
+    assert get_lane(ledger, asked).host == "new.example:443"
+
+
+def test_schedule_goes_on_in_a_lane_that_was_forgotten_meanwhile(
+    ledger: Ledger, endpoint: Endpoint, engine: Engine
+) -> None:
+    delivery = record(ledger, endpoint, next_attempt_at=MUCH_LATER)
+    ask(ledger, delivery)
+    with engine.begin() as connection:
+        connection.execute(lanes.delete().where(lanes.c.id == endpoint.id))
+    end(ledger, take_surely(ledger, delivery.id, LATER), LATER, next_at=MUCH_LATER)
+    assert get_lane(ledger, delivery).due_at == MUCH_LATER
+    assert ledger.lanes.find_startable(MUCH_LATER, RULES, ()).delivery_ids == (delivery.id,)
+
+
 def test_delivery_without_a_lane_can_be_asked_for(ledger: Ledger, endpoint: Endpoint, engine: Engine) -> None:
     """As a release that knows no lanes has left it."""
     [delivery] = record_failed(ledger, endpoint)

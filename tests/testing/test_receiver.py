@@ -46,7 +46,7 @@ def test_delivery_cannot_be_changed(webhook_receiver: WebhookReceiver) -> None:
 
 
 BAD = {
-    "tampered": (sample_event("ping").tamper, "No signature"),
+    "tampered": (lambda: sample_event("ping").tamper(), "No signature"),
     "of another secret": (lambda: sample_event("ping", secret=OTHER_SECRET), "No signature"),
     "too old": (lambda: sample_event("ping", signed_at=datetime.now(UTC) - timedelta(minutes=6)), "s ago; 300 s"),
     "too early": (
