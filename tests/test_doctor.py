@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.authority import TestAuthority
 from tests.support.builders import build_account
 from tests.support.clock import FrozenClock
 from tests.support.dispatcher import RecordingDispatcher
 from tests.support.engines import Postgres, open_postgres_ledger
 from tests.support.ledgers import make_sqlite_ledger
 from tests.support.proxies import Proxy
-from tests.support.servers import TestAuthority
 from tests.support.services import UnavailableBlobs, build_lost_ledger, build_test_services, build_test_settings
 from tests.support.stack import ROOT, find_free_port, wait_until
 from thumbs.accounts import get_default_account

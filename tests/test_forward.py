@@ -10,7 +10,9 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 from ulid import ULID
 
-from tests.support.servers import Exchange, Receiver, TestAuthority
+from tests.support.authority import TestAuthority
+from tests.support.exchanges import Exchange
+from tests.support.servers import Receiver
 from tests.support.stack import find_free_port
 from thumbs.cli.forward import Answer, forward, is_verified, sign
 from thumbs.cli.forward import Receiver as Target

@@ -14,8 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 from ulid import ULID
 
+from tests.support.authority import TestAuthority
+from tests.support.exchanges import Request
 from tests.support.listener import Listener
-from tests.support.servers import Receiver, Request, TestAuthority
+from tests.support.servers import Receiver
 from tests.support.stack import find_free_port
 from thumbs.cli import main
 from thumbs.cli.stream import decide_pause

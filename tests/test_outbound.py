@@ -18,7 +18,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.servers import Exchange, RawServer, Receiver, Reply, SourceServer, TestAuthority
+from tests.support.authority import TestAuthority
+from tests.support.exchanges import Exchange, Reply
+from tests.support.servers import RawServer, Receiver, SourceServer
 from tests.test_addresses import FORBIDDEN_ADDRESSES, FORBIDDEN_URLS
 from thumbs.addresses import AddressPolicy, parse_networks
 from thumbs.errors import (

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import requests
 
+from tests.support.exchanges import Exchange, Reply, Request
 from tests.support.images import build_photo, encode
-from tests.support.servers import Exchange, Reply, Request, Server
+from tests.support.servers import Server
 
 CALLERS: Final = 12
 REQUEST_SECONDS: Final = 20.0

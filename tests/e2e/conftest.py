@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.servers import Exchange, Receiver, Reply, SourceServer
+from tests.support.exchanges import Exchange, Reply
+from tests.support.servers import Receiver, SourceServer
 from tests.support.stack import Stack
 
 FAST = {

@@ -11,8 +11,9 @@ import pytest
 from ulid import ULID
 
 from tests.e2e.conftest import FAST
+from tests.support.exchanges import Exchange, Reply
 from tests.support.images import build_photo, encode
-from tests.support.servers import Exchange, Receiver, Reply, SourceServer
+from tests.support.servers import Receiver, SourceServer
 from tests.support.stack import Answer, Stack, wait_until
 
 PNG = encode(build_photo(), "PNG")

@@ -19,10 +19,12 @@ import pytest
 from redis import Redis
 
 from tests.e2e.conftest import FAST, serve_late
+from tests.support.authority import TestAuthority
 from tests.support.engines import Postgres
+from tests.support.exchanges import Exchange
 from tests.support.images import build_photo, encode
 from tests.support.proxies import Proxy
-from tests.support.servers import Exchange, Receiver, SourceServer, TestAuthority
+from tests.support.servers import Receiver, SourceServer
 from tests.support.stack import Stack, wait_until
 
 ACCEPT_SECONDS = 5.0

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
+from tests.support.exchanges import Request
 from tests.support.images import build_photo, encode
-from tests.support.servers import Receiver, Request, SourceServer
+from tests.support.servers import Receiver, SourceServer
 from tests.support.stack import Stack, wait_until
 
 Register = Callable[..., dict[str, Any]]
