@@ -10,7 +10,9 @@ from tests.support.clock import FrozenClock
 from tests.support.dispatcher import RecordingDispatcher
 from tests.support.engines import Postgres, run_postgres, run_valkey
 from tests.support.ledgers import make_sqlite_ledger
+from tests.support.services import ScriptedOutbound, ScriptedSandbox, build_test_services
 from thumbs.ledger import Ledger
+from thumbs.services import Services
 
 
 def pytest_configure() -> None:
@@ -48,6 +50,30 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     ledger = make_sqlite_ledger(tmp_path_factory.mktemp("ledger"))
     yield ledger
     ledger.close()
+
+
+@pytest.fixture
+def outbound() -> ScriptedOutbound:
+    """A network that answers as it is told."""
+    return ScriptedOutbound()
+
+
+@pytest.fixture
+def sandbox() -> ScriptedSandbox:
+    """A decoder that renders as it is told."""
+    return ScriptedSandbox()
+
+
+@pytest.fixture
+def services(
+    ledger: Ledger,
+    dispatcher: RecordingDispatcher,
+    clock: FrozenClock,
+    outbound: ScriptedOutbound,
+    sandbox: ScriptedSandbox,
+) -> Services:
+    """Services of which only the ledger is real."""
+    return build_test_services(ledger, dispatcher, clock, outbound=outbound, sandbox=sandbox)
 
 
 @pytest.fixture(scope="session")

@@ -29,18 +29,6 @@ from thumbs.services import Services
 HERE, THERE = "https://here.example/hooks", "https://there.example/hooks"
 
 
-@pytest.fixture
-def outbound() -> ScriptedOutbound:
-    return ScriptedOutbound()
-
-
-@pytest.fixture
-def services(
-    ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock, outbound: ScriptedOutbound
-) -> Services:
-    return build_test_services(ledger, dispatcher, clock, outbound=outbound)
-
-
 def get(services: Services, delivery: Delivery) -> Delivery:
     return get_callback(services, delivery.job_id)
 

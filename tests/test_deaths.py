@@ -41,27 +41,6 @@ class DyingBlobs(UnavailableBlobs):
         raise MachineDied
 
 
-@pytest.fixture
-def outbound() -> ScriptedOutbound:
-    return ScriptedOutbound()
-
-
-@pytest.fixture
-def sandbox() -> ScriptedSandbox:
-    return ScriptedSandbox()
-
-
-@pytest.fixture
-def services(
-    ledger: Ledger,
-    dispatcher: RecordingDispatcher,
-    clock: FrozenClock,
-    outbound: ScriptedOutbound,
-    sandbox: ScriptedSandbox,
-) -> Services:
-    return build_test_services(ledger, dispatcher, clock, outbound=outbound, sandbox=sandbox)
-
-
 def finish_after_death(services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher, job: Job) -> Job:
     """Let time pass, sweep, and do what is then on the queue; returns the job as it ended."""
     dispatcher.processed.clear()

@@ -38,18 +38,6 @@ MAX_ATTEMPTS = len(SCHEDULE_SECONDS) + 1
 
 
 @pytest.fixture
-def outbound() -> ScriptedOutbound:
-    return ScriptedOutbound()
-
-
-@pytest.fixture
-def services(
-    ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock, outbound: ScriptedOutbound
-) -> Services:
-    return build_test_services(ledger, dispatcher, clock, outbound=outbound)
-
-
-@pytest.fixture
 def real_outbound() -> Iterator[Outbound]:
     with closing(build_outbound(build_test_settings(THUMBS_WEBHOOK_TIMEOUT_SECONDS="2"))) as outbound:
         yield outbound

@@ -46,11 +46,6 @@ QUICK = {
 
 
 @pytest.fixture
-def outbound() -> ScriptedOutbound:
-    return ScriptedOutbound()
-
-
-@pytest.fixture
 def services(
     ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock, outbound: ScriptedOutbound
 ) -> Services:

@@ -23,6 +23,7 @@ from tests.support.services import (
     record_delivery,
     register,
 )
+from tests.support.sweeps import sweep_after
 from thumbs.accounts import create_account, get_default_account
 from thumbs.deliver import deliver
 from thumbs.domain import CALLBACKS, Account, Endpoint, EndpointStatus
@@ -48,21 +49,9 @@ DAY_SECONDS = 86_400
 
 
 @pytest.fixture
-def outbound() -> ScriptedOutbound:
-    return ScriptedOutbound()
-
-
-@pytest.fixture
 def clock() -> FrozenClock:
     """Today's time: the verifier looks at the real one."""
     return FrozenClock(datetime.now(UTC))
-
-
-@pytest.fixture
-def services(
-    ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock, outbound: ScriptedOutbound
-) -> Services:
-    return build_test_services(ledger, dispatcher, clock, outbound=outbound)
 
 
 @pytest.fixture
@@ -194,6 +183,24 @@ def test_callback_and_endpoint_get_the_same_bytes_under_the_same_id(
     [one], [other] = get_posts(outbound), get_posts(outbound, CALLBACK)
     assert (one.body, one.headers["webhook-id"]) == (other.body, other.headers["webhook-id"])
     assert one.headers["thumbs-delivery"] != other.headers["thumbs-delivery"]
+
+
+def test_callback_outlives_the_endpoint_with_its_url(
+    services: Services, account: Account, outbound: ScriptedOutbound, clock: FrozenClock
+) -> None:
+    """The URL came with a job, which knows nothing of endpoints: from then on it is signed and sent as a callback."""
+    endpoint, secret = register(services, headers={"X-Team": "a"})
+    outbound.on_post = lambda: build_answer(500)
+    run_job(services, callback_url=URL)
+    delete_endpoint(services, account, endpoint.id)
+    outbound.on_post = build_answer
+    sweep_after(services, clock, 60)
+    deliver_all(services)
+    first, second = get_posts(outbound)
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    assert ("X-Team" in first.headers, "X-Team" in second.headers) == (True, False)
+    assert verifies(services.cipher.decrypt(account.callback_secret), second)
+    assert not verifies(secret, second)
 
 
 # ── changing and deleting ───────────────────────────────────────────────────────────────────────────────

@@ -10,7 +10,6 @@ from tests.support.services import (
     ScriptedOutbound,
     accept,
     build_answer,
-    build_test_services,
     deliver_all,
     fail_with,
     get_endpoint,
@@ -33,24 +32,11 @@ from thumbs.endpoints import (
     rotate_secret,
 )
 from thumbs.errors import AttemptTimeout, Conflict, Gone, NotFound
-from thumbs.ledger import Ledger
 from thumbs.process import process
 from thumbs.services import Services
 
 URL = "https://app.example/endpoint"
 DAY_SECONDS = 86_400
-
-
-@pytest.fixture
-def outbound() -> ScriptedOutbound:
-    return ScriptedOutbound()
-
-
-@pytest.fixture
-def services(
-    ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock, outbound: ScriptedOutbound
-) -> Services:
-    return build_test_services(ledger, dispatcher, clock, outbound=outbound)
 
 
 @pytest.fixture
@@ -239,6 +225,21 @@ def test_redelivery_of_a_deleted_endpoint_is_refused(services: Services, account
     delete_endpoint(services, account, endpoint.id)
     with pytest.raises(Gone):
         redeliver(services, account, get_only(services, endpoint).id)
+
+
+@pytest.mark.parametrize("what", ["disabled", "deleted", "moved"])
+def test_redelivery_of_a_callback_goes_to_its_url_whatever_became_of_the_endpoint(
+    services: Services, account: Account, endpoint: Endpoint, outbound: ScriptedOutbound, what: str
+) -> None:
+    delivery = record_delivery(services, callback_url=URL)
+    deliver(services, delivery.id)
+    if what == "moved":
+        change_endpoint(services, account, endpoint.id, {"url": "https://new.example/"})
+    else:
+        {"disabled": disable_endpoint, "deleted": delete_endpoint}[what](services, account, endpoint.id)
+    deliver(services, redeliver(services, account, delivery.id).id)
+    assert [post.url for post in outbound.posted] == [URL, URL]
+    assert get(services, delivery).endpoint_id is None
 
 
 def test_redelivery_of_what_is_being_sent_is_refused(

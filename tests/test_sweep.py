@@ -34,18 +34,6 @@ from thumbs.services import Services
 from thumbs.sweep import DISPATCH_GRACE_SECONDS, LOCK_NAME, sweep
 
 
-@pytest.fixture
-def outbound() -> ScriptedOutbound:
-    return ScriptedOutbound()
-
-
-@pytest.fixture
-def services(
-    ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock, outbound: ScriptedOutbound
-) -> Services:
-    return build_test_services(ledger, dispatcher, clock, outbound=outbound)
-
-
 def get_attempts(services: Services, delivery: Delivery) -> list[Attempt]:
     [(_, attempts)] = services.ledger.deliveries.list_for_job(delivery.job_id or "")
     return attempts

@@ -104,7 +104,7 @@ def _find_startable(services: Services) -> Startable:
 def _give_back(services: Services, lease: Lease, leased: LeasedDelivery) -> None:
     """Give the delivery back before its answer has come: it may have arrived, and is sent again."""
     if services.ledger.deliveries.release(lease, leased, services.clock.now()):
-        services.dispatch_delivery(leased.delivery.id)
+        services.dispatch_deliveries([leased.delivery.id])
 
 
 def _post(services: Services, leased: LeasedDelivery) -> Result:

@@ -28,7 +28,8 @@ def look_after(services: Services, endpoint: Endpoint, lane: Lane, *, is_gone: b
     elif lane.failing_since is not None and _is_news(services, endpoint, lane.failing_since):
         announcement = _announce(services, EventType.ENDPOINT_FAILING, endpoint, lane)
         now = services.clock.now()
-        _dispatch(services, services.ledger.endpoints.warn(endpoint.id, lane.failing_since, now, announcement))
+        delivery_ids = services.ledger.endpoints.warn(endpoint.id, lane.failing_since, now, announcement)
+        services.dispatch_deliveries(delivery_ids or [])
 
 
 def _disable(services: Services, endpoint: Endpoint, lane: Lane, reason: DisabledReason) -> None:
@@ -42,7 +43,7 @@ def _disable(services: Services, endpoint: Endpoint, lane: Lane, reason: Disable
     delivery_ids = services.ledger.endpoints.disable(endpoint, reason, now, announcement)
     if delivery_ids is not None:
         logger.warning("endpoint disabled", extra={"endpoint_id": endpoint.id, "reason": str(reason)})
-    _dispatch(services, delivery_ids)
+    services.dispatch_deliveries(delivery_ids or [])
 
 
 def _is_beyond_hope(services: Services, endpoint: Endpoint, lane: Lane) -> bool:
@@ -76,8 +77,3 @@ def _announce(services: Services, kind: EventType, endpoint: Endpoint, lane: Lan
         now=services.clock.now(),
         new_id=services.new_id,
     )
-
-
-def _dispatch(services: Services, delivery_ids: list[str] | None) -> None:
-    for delivery_id in delivery_ids or []:
-        services.dispatch_delivery(delivery_id)

@@ -4,7 +4,7 @@ The worker, the sweep and a caller's DELETE end jobs through here. If we die bet
 the sweep dispatches; if we die before a batch's end is told, the sweep tells it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from thumbs.announcements import conclude, conclude_batch
 from thumbs.domain import Batch, Job, Lease, Outcome
@@ -25,7 +25,7 @@ def end_job(services: Services, job: Job, lease: Lease | None, outcome: Outcome,
     delivery_ids = jobs.finish(lease, conclusion) if lease else jobs.cancel(conclusion)
     if delivery_ids is None:
         return False
-    _dispatch(services, delivery_ids)
+    services.dispatch_deliveries(delivery_ids)
     if job.batch_id is not None:
         batch = services.ledger.batches.find_done(job.batch_id)
         if batch is not None:
@@ -42,9 +42,4 @@ def end_batch(services: Services, batch: Batch) -> None:
         now=services.clock.now(),
         new_id=services.new_id,
     )
-    _dispatch(services, services.ledger.batches.finish(batch.id, announcement) or [])
-
-
-def _dispatch(services: Services, delivery_ids: Iterable[str]) -> None:
-    for delivery_id in delivery_ids:
-        services.dispatch_delivery(delivery_id)
+    services.dispatch_deliveries(services.ledger.batches.finish(batch.id, announcement) or [])

@@ -19,6 +19,7 @@ from thumbs.domain import (
     EndpointStatus,
 )
 from thumbs.errors import Conflict, Gone, NotFound
+from thumbs.lanes import takes_callbacks
 from thumbs.retries import add_seconds
 from thumbs.services import Services
 from thumbs.signing import KEY_BYTES, build_secret
@@ -67,7 +68,7 @@ def create_endpoint(services: Services, account: Account, new: NewEndpoint) -> t
     ping = announce_ping(endpoint, now=now, new_id=services.new_id)
     delivery_ids = services.ledger.endpoints.record(endpoint, ping, services.settings.webhook_max_endpoints)
     logger.info("endpoint created", extra={"endpoint_id": endpoint.id})
-    _dispatch(services, delivery_ids)
+    services.dispatch_deliveries(delivery_ids)
     return endpoint, secret
 
 
@@ -111,7 +112,7 @@ def ping_endpoint(services: Services, account: Account, endpoint_id: str) -> Ann
     """Send a ping: one attempt, though the endpoint be disabled. Raises NotFound."""
     endpoint = services.ledger.endpoints.get(account.id, endpoint_id)
     ping = announce_ping(endpoint, now=services.clock.now(), new_id=services.new_id)
-    _dispatch(services, services.ledger.events.record(ping))
+    services.dispatch_deliveries(services.ledger.events.record(ping))
     return ping
 
 
@@ -154,13 +155,15 @@ def redeliver(services: Services, account: Account, delivery_id: str) -> Deliver
     delivery = services.ledger.deliveries.get(account.id, delivery_id)
     if delivery.endpoint_id is not None:
         endpoint = services.ledger.endpoints.get(account.id, delivery.endpoint_id, is_deleted_too=True)
-        if endpoint.deleted_at is not None:
+        if delivery.is_callback and not takes_callbacks(endpoint, delivery.url):
+            delivery = replace(delivery, endpoint_id=None)
+        elif endpoint.deleted_at is not None:
             raise Gone(f"The endpoint of the delivery {delivery_id} is deleted.")
     asked = services.ledger.redeliveries.ask(delivery, services.clock.now())
     if asked is None:
         delivery = services.ledger.deliveries.get(account.id, delivery_id)
         raise Conflict(f"The delivery {delivery_id} is {DeliveryStatus.SENDING}: redeliver it when that has ended.")
-    services.dispatch_delivery(asked.id)
+    services.dispatch_deliveries([asked.id])
     return asked
 
 
@@ -177,8 +180,3 @@ def _merge_headers(services: Services, endpoint: Endpoint, headers: Mapping[str,
 
 def _encrypt(services: Services, headers: Mapping[str, str]) -> dict[str, str]:
     return {name: services.cipher.encrypt(value) for name, value in headers.items()}
-
-
-def _dispatch(services: Services, delivery_ids: list[str]) -> None:
-    for delivery_id in delivery_ids:
-        services.dispatch_delivery(delivery_id)

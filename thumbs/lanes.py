@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
-from thumbs.domain import Delivery, Health, InFlight, Lane, Trigger
+from thumbs.domain import Delivery, Endpoint, Health, InFlight, Lane, Trigger
 from thumbs.settings import Settings
 
 DOUBTFUL_SHARE: Final = 5 / 8
@@ -108,6 +108,11 @@ def name_lane(delivery: Delivery) -> str:
     """
     lane_id = delivery.endpoint_id or _name_callbacks(delivery.account_id, delivery.url)
     return f"{lane_id}.asked" if delivery.trigger in (Trigger.PING, Trigger.MANUAL) else lane_id
+
+
+def takes_callbacks(endpoint: Endpoint, url: str) -> bool:
+    """Tell whether callbacks to that URL go by the endpoint's lane: as long as it is enabled and has the same URL."""
+    return endpoint.is_enabled and endpoint.url == url
 
 
 def name_host(url: str) -> str:

@@ -6,6 +6,7 @@ it alone. Time and chance are part of it.
 
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random, SystemRandom
@@ -96,14 +97,13 @@ class Services:
             return False
         return True
 
-    def dispatch_delivery(self, delivery_id: str, delay_seconds: float = 0) -> bool:
-        """Put a recorded delivery on the queue; False when the queue does not answer, and the sweep does it later."""
-        try:
-            self.dispatcher.deliver(delivery_id, delay_seconds)
-        except QueueUnavailable:
-            logger.warning("the queue does not answer: the sweep dispatches later", extra={"delivery_id": delivery_id})
-            return False
-        return True
+    def dispatch_deliveries(self, delivery_ids: Iterable[str]) -> None:
+        """Put recorded deliveries on the queue; those that it does not take, the couriers find when they look."""
+        for delivery_id in delivery_ids:
+            try:
+                self.dispatcher.deliver(delivery_id)
+            except QueueUnavailable:
+                logger.warning("the queue does not answer: couriers look later", extra={"delivery_id": delivery_id})
 
     def close(self) -> None:
         """Stop the decoders and close every connection."""

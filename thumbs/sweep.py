@@ -78,7 +78,9 @@ def _end_batches(services: Services, _now: datetime) -> None:
 
 
 def _adopt(services: Services, now: datetime) -> None:
-    """Take over what a release without lanes and positions has written while it ran beside this one."""
+    """Take care of callbacks that have parted from an endpoint, and of what a release without lanes and positions has
+    written while it ran beside this one.
+    """
     services.ledger.events.adopt(BATCH)
     services.ledger.lanes.adopt(now, add_seconds(now, -DISPATCH_GRACE_SECONDS), BATCH)
 

@@ -47,7 +47,11 @@ EXAMPLES = 25
 STEPS = 60
 MAX_ENDPOINTS = 2
 """In one example: few, so that each moves often."""
-URLS = st.sampled_from([HOOKS, "https://other.example/hooks"])
+ELSEWHERE = "https://other.example/hooks"
+URLS = st.sampled_from([HOOKS, ELSEWHERE])
+STAGES = st.sampled_from([2, 4, 3, 1, 5, 0])
+FATES = st.sampled_from(["moves", "is disabled", "is deleted", "stays", "is not there"])
+"""How far a job is, and what becomes of an endpoint. Hypothesis begins with the first ones: a delivery that waits."""
 
 TIMES_SECONDS = st.sampled_from([1, 5, 20, 45, 60, 60, 60, 90_000, 700_000])
 """A moment, less and more than a lease, more than a key's life, more than a job's."""
@@ -62,10 +66,13 @@ ENDINGS = st.builds(
 class EveryMove(JobMoves):
     """Makes the moves, each as its rule says when it can be made."""
 
-    @initialize(stage=st.integers(0, 6), has_endpoint=st.booleans())
-    def begin(self, stage: int, has_endpoint: bool) -> None:
-        """Begin with a job somewhere on its way, up to a second attempt, so that short sequences reach the far end."""
-        if has_endpoint:
+    @initialize(stage=STAGES, fate=FATES)
+    def begin(self, stage: int, fate: str) -> None:
+        """Begin with a job somewhere on its way, up to a second attempt, so that short sequences reach the far end.
+
+        An endpoint may have its callback's URL, and go on its way, too.
+        """
+        if fate != "is not there":
             self._register(HOOKS)
         newest = (0, True)
         way: tuple[Callable[[], object], ...] = (
@@ -78,6 +85,12 @@ class EveryMove(JobMoves):
         self._record_job(HOOKS, "one", 0)
         for step in way[:stage]:
             step()
+        if fate == "moves":
+            self.change_url(newest, ELSEWHERE)
+        elif fate == "is disabled":
+            self.disable(newest, DisabledReason.MANUAL)
+        elif fate == "is deleted":
+            self.delete_endpoint(newest)
 
     # ── time ──
 
@@ -88,6 +101,7 @@ class EveryMove(JobMoves):
         if is_swept:
             self.sweep_runs()
             self.sweep_attempts()
+            self.adopt()
             self.forget()
             self.claim_undispatched_jobs()
 
@@ -100,6 +114,11 @@ class EveryMove(JobMoves):
         for delivery, attempt, _ in found:
             assert attempt.number == delivery.attempt_count
             self._record_attempt(delivery.id, 0, "abandoned", repeat(delivery, now), None)
+
+    def adopt(self) -> None:
+        """Exactly the callbacks that have parted from an endpoint, and are due, are given a lane."""
+        now = self.model.now
+        assert self.ledger.lanes.adopt(now, now, LIMIT) == self.model.adopt()
 
     def forget(self) -> None:
         """Exactly the final jobs past their retention are forgotten, and then the lanes that nothing hangs on."""
@@ -116,13 +135,13 @@ class EveryMove(JobMoves):
     @precondition(lambda self: bool(self.delivery_ids))
     @rule(choice=CHOICES)
     def lease_delivery(self, choice: Choice) -> None:
-        """A delivery is taken if it is due and its lane may start it; one that its endpoint would not take fails."""
+        """A delivery is taken if it is due and its lane may start it; not by an endpoint that would not take it."""
         self._lease_delivery(self._choose_delivery(choice, DeliveryStatus.PENDING))
 
     def _lease_delivery(self, delivery_id: str) -> None:
         model, now = self.model.deliveries.get(delivery_id), self.model.now
         can = self.model.may_start(delivery_id)
-        is_refused = can and model is not None and self.model.refuses(model.delivery, model.delivery.trigger)
+        is_refused = can and model is not None and self.model.turns_away(model.delivery)
         lease = build_lease(delivery_id, next(self.tokens), now + LEASE)
         attempt = build_attempt(delivery_id, started_at=now)
         leased = self.call(
@@ -133,7 +152,7 @@ class EveryMove(JobMoves):
         if leased is not None:
             self.model.start(lease, leased)
         elif is_refused:
-            self.model.refuse(delivery_id)
+            self.model.turn_away(delivery_id)
 
     @rule()
     def look(self) -> None:
@@ -201,13 +220,18 @@ class EveryMove(JobMoves):
     @precondition(lambda self: bool(self.delivery_ids))
     @rule(choice=CHOICES)
     def ask(self, choice: Choice) -> None:
-        """A delivery is due at once, whatever became of it, unless it is being sent, or its endpoint is deleted."""
+        """A delivery is due at once, whatever became of it, unless it is being sent, or to a deleted endpoint."""
         model = self.model.deliveries.get(self._choose_delivery(choice, DeliveryStatus.FAILED))
-        if model is None or (model.delivery.endpoint_id and not self.model.is_there(model.delivery.endpoint_id)):
+        if model is None:
             return
-        can = model.delivery.status is not DeliveryStatus.SENDING
-        if self.call(lambda: self.ledger.redeliveries.ask(model.delivery, self.model.now), can):
-            self.model.ask(model.delivery.id)
+        delivery = (
+            replace(model.delivery, endpoint_id=None) if self.model.is_parting(model.delivery) else model.delivery
+        )
+        if delivery.endpoint_id and not self.model.is_there(delivery.endpoint_id):
+            return
+        can = delivery.status is not DeliveryStatus.SENDING
+        if self.call(lambda: self.ledger.redeliveries.ask(delivery, self.model.now), can):
+            self.model.ask(delivery)
 
     @rule(choice=CHOICES, is_of_callbacks=st.booleans())
     def recover(self, choice: Choice, is_of_callbacks: bool) -> None:

@@ -99,11 +99,6 @@ def old(url: str) -> Iterator[OldRelease]:
 
 
 @pytest.fixture
-def outbound() -> ScriptedOutbound:
-    return ScriptedOutbound()
-
-
-@pytest.fixture
 def services(
     url: str, dispatcher: RecordingDispatcher, clock: FrozenClock, outbound: ScriptedOutbound
 ) -> Iterator[Services]:

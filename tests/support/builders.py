@@ -114,7 +114,7 @@ def build_endpoint(**changes: Any) -> Endpoint:
 
 
 def build_delivery(**changes: Any) -> Delivery:
-    """Build a delivery that is due, in its lane."""
+    """Build a delivery that is due, in its lane: to a callback, or else to the endpoint that is named."""
     delivery = Delivery(
         id=new_id("dlv"),
         account_id="acct_0",
@@ -126,7 +126,7 @@ def build_delivery(**changes: Any) -> Delivery:
         created_at=NOW,
         next_attempt_at=NOW,
     )
-    delivery = replace(delivery, **changes)
+    delivery = replace(delivery, **{"is_callback": changes.get("endpoint_id") is None} | changes)
     return replace(delivery, lane_id=name_lane(delivery))
 
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from tests.support.builders import NOW, RULES, build_job, build_lease
+from tests.support.builders import RULES, build_lease
+from tests.support.ledger_model_jobs import JobsModel
 from thumbs import lanes as rules_of_lanes
 from thumbs.domain import (
     CALLBACKS,
-    FINAL_JOB_STATUSES,
     Announcement,
     Delivery,
     DeliveryStatus,
@@ -18,34 +18,17 @@ from thumbs.domain import (
     Event,
     EventType,
     InFlight,
-    Job,
-    JobStatus,
     Lane,
     Lease,
     LeasedDelivery,
     NextStep,
     Trigger,
 )
-from thumbs.lanes import Ending, build_lane, choose_lanes, name_host, name_lane
+from thumbs.lanes import Ending, build_lane, choose_lanes, name_host, name_lane, takes_callbacks
 
-KEY_LIFETIME = timedelta(hours=24)
 ASKED_FOR = (Trigger.PING, Trigger.MANUAL)
 SMALL_RULES = replace(RULES, breaker_failures=2)
 """A breaker that opens soon: examples are short."""
-
-
-@dataclass
-class ModelJob:
-    """A job's row; `given` is what its workers were given: a token, the job, and the endpoints as they saw them."""
-
-    job: Job
-    status: JobStatus
-    run_at: datetime
-    dispatched_at: datetime
-    run_count: int = 0
-    token: str | None = None
-    until: datetime | None = None
-    given: list[tuple[str, Job, tuple[Endpoint, ...]]] = field(default_factory=list)
 
 
 @dataclass
@@ -61,79 +44,22 @@ class ModelDelivery:
     given: list[tuple[str, LeasedDelivery]] = field(default_factory=list)
 
 
-class LedgerModel:
+class LedgerModel(JobsModel):
     """One account with its jobs, deliveries, endpoints and lanes."""
 
     def __init__(self, account_id: str) -> None:
-        self.account_id = account_id
-        self.now = NOW
-        self.jobs: dict[str, ModelJob] = {}
+        super().__init__(account_id)
         self.deliveries: dict[str, ModelDelivery] = {}
         self.endpoints: dict[str, Endpoint] = {}
         self.lanes: dict[str, Lane] = {}
         self.stale_lanes: set[str] = set()
         self.events: dict[int, Event] = {}
         self.event_count = 0
-        self.keys: dict[str, tuple[str, datetime]] = {}
-
-    # ── jobs ──
-
-    def has_free(self, key: str | None) -> bool:
-        """Tell whether a job may be recorded with this key, or without one."""
-        return key is None or key not in self.keys or self.keys[key][1] <= self.now
-
-    def record_job(self, job: Job, key: str | None) -> None:
-        """Queue a job."""
-        self.jobs[job.id] = ModelJob(job, JobStatus.QUEUED, job.run_at, self.now)
-        if key is not None:
-            self.keys[key] = (job.id, self.now + KEY_LIFETIME)
-
-    def may_run(self, job_id: str, at: datetime) -> bool:
-        """Tell whether a worker may take the job."""
-        model = self.jobs.get(job_id)
-        return model is not None and model.status is JobStatus.QUEUED and model.run_at <= at
-
-    def run_job(self, lease: Lease, job: Job) -> None:
-        """Give a job to a worker, who looks at the endpoints now: what becomes of them meanwhile, it does not see."""
-        model = self.jobs[lease.id]
-        model.status, model.run_count = JobStatus.RUNNING, model.run_count + 1
-        model.token, model.until = lease.token, lease.until
-        model.given.append((lease.token, job, self.list_endpoints()))
-
-    def holds(self, lease: Lease) -> bool:
-        """Tell whether a worker still has its job."""
-        return lease.id in self.jobs and self.jobs[lease.id].token == lease.token
-
-    def recall_run(self, job_id: str, back: int) -> tuple[Lease, Job, tuple[Endpoint, ...]]:
-        """Recall what a worker was given; one that was given nothing makes up a token."""
-        model = self.jobs.get(job_id)
-        if model is None or back >= len(model.given):
-            return build_lease(job_id, "never given"), build_job(id=job_id, account_id=self.account_id), ()
-        token, job, endpoints = model.given[-1 - back]
-        return build_lease(job_id, token), job, endpoints
-
-    def queue_job(self, job_id: str, run_at: datetime, *, is_handed_back: bool) -> None:
-        """Queue a job again."""
-        model = self.jobs[job_id]
-        model.status, model.run_at, model.dispatched_at = JobStatus.QUEUED, run_at, max(run_at, self.now)
-        model.token, model.until = None, None
-        model.run_count -= is_handed_back
-
-    def end_job(self, job: Job) -> None:
-        """End a job; its event is told besides."""
-        model = self.jobs[job.id]
-        model.status, model.token, model.until = job.status, None, None
 
     def forget_job(self, job_id: str) -> None:
         """Forget a job with all that hangs on it."""
-        del self.jobs[job_id]
+        super().forget_job(job_id)
         self._forget_events(lambda event: event.job_id == job_id)
-        self.keys = {key: used for key, used in self.keys.items() if used[0] != job_id}
-
-    def list_final_expired(self) -> list[str]:
-        """List the final jobs past their retention."""
-        jobs = self.jobs.items()
-        return [name for name, job in jobs if job.status in FINAL_JOB_STATUSES and job.job.expires_at <= self.now]
 
     # ── events and lanes ──
 
@@ -223,21 +149,43 @@ class LedgerModel:
         model = self.deliveries.get(delivery_id)
         if model is None or model.delivery.status is not DeliveryStatus.PENDING:
             return False
-        lane = self.lanes[model.delivery.lane_id or ""]
-        is_due = self._is_past(model.delivery.next_attempt_at)
-        return is_due and rules_of_lanes.may_start(lane, self._list_in_flight(), SMALL_RULES, self.now)
-
-    def refuses(self, delivery: Delivery, trigger: Trigger) -> bool:
-        """Tell whether its endpoint takes nothing any more; what was asked for, a disabled one does."""
-        endpoint = self.endpoints.get(delivery.endpoint_id or "")
-        if endpoint is None or endpoint.is_enabled:
+        lane = self.lanes.get(model.delivery.lane_id or "")
+        if lane is None or not self._is_past(model.delivery.next_attempt_at):
             return False
-        return endpoint.deleted_at is not None or trigger not in ASKED_FOR
+        return rules_of_lanes.may_start(lane, self._list_in_flight(), SMALL_RULES, self.now)
 
-    def refuse(self, delivery_id: str) -> None:
-        """Fail a delivery that is due to an endpoint that takes nothing any more."""
-        self._fail([self.deliveries[delivery_id]])
-        self._settle(self.deliveries[delivery_id].delivery.lane_id)
+    def is_parting(self, delivery: Delivery) -> bool:
+        """Tell whether it is a callback whose endpoint is of no use to it any more."""
+        endpoint = self.endpoints.get(delivery.endpoint_id or "")
+        return delivery.is_callback and endpoint is not None and not takes_callbacks(endpoint, delivery.url)
+
+    def turns_away(self, delivery: Delivery) -> bool:
+        """Tell whether its endpoint takes it no more; what was asked for, a disabled one does, but no callback."""
+        endpoint = self.endpoints.get(delivery.endpoint_id or "")
+        if endpoint is None:
+            return False
+        is_closed = not endpoint.is_enabled and delivery.trigger not in ASKED_FOR
+        return is_closed or endpoint.deleted_at is not None or self.is_parting(delivery)
+
+    def turn_away(self, delivery_id: str) -> None:
+        """Fail a delivery that its endpoint does not take; a callback parts from it."""
+        model = self.deliveries[delivery_id]
+        lane_id = model.delivery.lane_id
+        if self.is_parting(model.delivery):
+            self._part([model])
+        else:
+            self._fail([model])
+        self._settle(lane_id)
+
+    def adopt(self) -> int:
+        """Give lanes of their own to the callbacks that are due and have none."""
+        parted = [each for each in self.deliveries.values() if each.delivery.lane_id is None]
+        due = [each for each in parted if self._is_past(each.delivery.next_attempt_at)]
+        for model in due:
+            model.delivery = replace(model.delivery, lane_id=name_lane(model.delivery))
+            self._push(model.delivery)
+            self._settle(model.delivery.lane_id)
+        return len(due)
 
     def start(self, lease: Lease, leased: LeasedDelivery) -> None:
         """Give a delivery to a courier."""
@@ -277,7 +225,7 @@ class LedgerModel:
         model = self.deliveries[delivery_id]
         before = model.delivery
         endpoint = self.endpoints.get(before.endpoint_id or "")
-        is_waiting = step.status is DeliveryStatus.PENDING and step.trigger not in ASKED_FOR
+        is_waiting = step.status is DeliveryStatus.PENDING and step.trigger not in ASKED_FOR and not before.is_callback
         if is_waiting and endpoint is not None and not endpoint.is_enabled:
             step = NextStep(DeliveryStatus.FAILED, reason=_name_refusal(endpoint))
         changes = {name: getattr(step, name) for name in NextStep.__dataclass_fields__}
@@ -292,11 +240,11 @@ class LedgerModel:
             self.lanes[lane_id] = rules_of_lanes.finish(self.lanes[lane_id], ending, SMALL_RULES, self.now)
         self._settle(lane_id, name_lane(replace(before, trigger=Trigger.AUTO)))
 
-    def ask(self, delivery_id: str) -> None:
-        """Make a delivery due at once."""
-        model = self.deliveries[delivery_id]
+    def ask(self, delivery: Delivery) -> None:
+        """Make a delivery due at once, by the endpoint that is named."""
+        model = self.deliveries[delivery.id]
         before = model.delivery
-        model.delivery = self._again(before, Trigger.MANUAL, self.now)
+        model.delivery = self._again(replace(before, endpoint_id=delivery.endpoint_id), Trigger.MANUAL, self.now)
         self._push(model.delivery)
         self._settle(before.lane_id, model.delivery.lane_id)
 
@@ -328,6 +276,10 @@ class LedgerModel:
         )
         return replace(again, lane_id=name_lane(again))
 
+    def _part(self, models: Iterable[ModelDelivery]) -> None:
+        for model in models:
+            model.delivery = replace(model.delivery, endpoint_id=None, lane_id=None)
+
     def _fail(self, models: Iterable[ModelDelivery]) -> None:
         for model in models:
             reason = _name_refusal(self.endpoints[model.delivery.endpoint_id or ""])
@@ -352,6 +304,8 @@ class LedgerModel:
         before = self.endpoints[endpoint_id]
         self.endpoints[endpoint_id] = replace(before, url=url)
         if before.url != url:
+            open_callbacks = [each for each in self._list_open(endpoint_id) if each.delivery.is_callback]
+            self._part(each for each in open_callbacks if each.delivery.url != url)
             self._renew(endpoint_id)
 
     def enable(self, endpoint_id: str) -> None:
@@ -366,13 +320,16 @@ class LedgerModel:
         """Disable an endpoint."""
         endpoint = self.endpoints[endpoint_id]
         self.endpoints[endpoint_id] = replace(endpoint, status=EndpointStatus.DISABLED, disabled_reason=reason)
-        self._fail(each for each in self._list_open(endpoint_id) if each.delivery.trigger not in ASKED_FOR)
-        self._settle(endpoint_id, f"{endpoint_id}.asked")
+        self._close(endpoint_id, lambda delivery: delivery.trigger not in ASKED_FOR)
 
     def delete(self, endpoint_id: str) -> None:
         """Delete an endpoint."""
         self.endpoints[endpoint_id] = replace(self.endpoints[endpoint_id], deleted_at=self.now)
-        self._fail(self._list_open(endpoint_id))
+        self._close(endpoint_id, lambda _: True)
+
+    def _close(self, endpoint_id: str, is_failing: Callable[[Delivery], bool]) -> None:
+        self._part(each for each in self._list_open(endpoint_id) if each.delivery.is_callback)
+        self._fail(each for each in self._list_open(endpoint_id) if is_failing(each.delivery))
         self._settle(endpoint_id, f"{endpoint_id}.asked")
 
     def _list_open(self, endpoint_id: str) -> Sequence[ModelDelivery]:

@@ -8,7 +8,7 @@ from hypothesis.stateful import precondition, rule
 
 from tests.support.builders import build_job, build_lease, fail, succeed
 from tests.support.ledger_machine import Choice, LedgerMachine
-from tests.support.ledger_model import KEY_LIFETIME
+from tests.support.ledger_model_jobs import KEY_LIFETIME
 from thumbs.domain import FINAL_JOB_STATUSES, IdempotencyKey, Job, JobStatus
 from thumbs.errors import KeyAlreadyUsed
 from thumbs.retries import MAX_RUNS
@@ -71,7 +71,7 @@ class JobMoves(LedgerMachine):
         lease = build_lease(job_id, next(self.tokens), self.model.now + LEASE)
         job = self.call(lambda: self.ledger.jobs.lease(lease, at), self.model.may_run(job_id, at))
         if job is not None:
-            self.model.run_job(lease, job)
+            self.model.run_job(lease, job, self.model.list_endpoints())
         return job is not None
 
     @precondition(lambda self: any(each.given for each in self.model.jobs.values()))

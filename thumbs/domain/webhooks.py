@@ -116,8 +116,8 @@ class Attempt:
     http_status: int | None = None
     error_code: str | None = None
     error_detail: str | None = None
-    response_headers: Mapping[str, str] = field(default_factory=dict)
-    response_body: str | None = None
+    response_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    response_body: str | None = field(default=None, repr=False)
     response_body_truncated: bool = False
 
 
@@ -270,11 +270,14 @@ class NextStep:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a receiver answered to one attempt: ≤ 4,096 bytes of body, cut where it was longer."""
+    """What a receiver answered to one attempt: ≤ 4,096 bytes of body, cut where it was longer.
+
+    It may say back what it was sent, secrets included.
+    """
 
     http_status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
     is_truncated: bool
 
 

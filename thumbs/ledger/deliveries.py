@@ -27,7 +27,7 @@ from thumbs.domain import (
     Trigger,
 )
 from thumbs.errors import NotFound
-from thumbs.lanes import Ending, LaneRules, build_lane, may_start, name_host, name_lane
+from thumbs.lanes import Ending, LaneRules, build_lane, may_start, name_host, name_lane, takes_callbacks
 from thumbs.ledger.database import Database
 from thumbs.ledger.lanes import list_in_flight, lock, lock_all, push, serialize_starts, settle_lane
 from thumbs.ledger.rows import attempt_of_row, delivery_of_row, endpoint_of_row
@@ -45,7 +45,7 @@ _IS_HELD = (deliveries.c.status == DeliveryStatus.SENDING, deliveries.c.lease_to
 
 _FIND_DUE_LANE = sa.select(deliveries.c.lane_id).where(deliveries.c.id == _ID, *_IS_DUE)
 _FIND_LOAD = (
-    sa.select(events.c.body, endpoints)
+    sa.select(events.c.body, deliveries.c.url.label("delivery_url"), endpoints)
     .select_from(deliveries)
     .join(events, events.c.id == deliveries.c.event_id)
     .join(endpoints, endpoints.c.id == deliveries.c.endpoint_id, isouter=True)
@@ -224,6 +224,16 @@ def of_endpoint(endpoint_id: str) -> sa.ColumnElement[bool]:
     return deliveries.c.endpoint_id == endpoint_id
 
 
+def part_callbacks(connection: Connection, condition: sa.ColumnElement[bool]) -> int:
+    """Part pending callbacks from the endpoint that they go by, inside the caller's transaction; tells how many.
+
+    The URL came with a job, and gets its event whatever becomes of the endpoint: the sweep adopts them into lanes of
+    callbacks. To lock those here would be out of the order in which lanes are locked.
+    """
+    conditions = (condition, deliveries.c.is_callback, deliveries.c.status == DeliveryStatus.PENDING)
+    return connection.execute(deliveries.update().where(*conditions).values(endpoint_id=None, lane_id=None)).rowcount
+
+
 def fail_open(connection: Connection, condition: sa.ColumnElement[bool], reason: str, *, is_asked_for_too: bool) -> int:
     """Fail pending deliveries inside the caller's transaction; tells how many. Nothing of their schedule is left."""
     conditions = [condition, deliveries.c.status == DeliveryStatus.PENDING]
@@ -259,27 +269,40 @@ def _lock_due_lane(connection: Connection, delivery_id: str, now: datetime) -> L
     return lock(connection, lane_id) if lane_id is not None else None
 
 
-def _find_load(connection: Connection, delivery_id: str) -> tuple[bytes | None, Endpoint | None]:
-    """Find what is sent, None when the delivery was forgotten meanwhile, and to which endpoint, if to one."""
+def _find_load(connection: Connection, delivery_id: str) -> tuple[bytes | None, str, Endpoint | None]:
+    """Find what is sent, None when the delivery was forgotten meanwhile, its URL, and its endpoint, if it has one."""
     row = connection.execute(_FIND_LOAD, {"delivery_id": delivery_id}).one_or_none()
     if row is None:
-        return None, None
-    return bytes(row.body), endpoint_of_row(row) if row.id is not None else None
+        return None, "", None
+    return bytes(row.body), row.delivery_url, endpoint_of_row(row) if row.id is not None else None
 
 
-def _refuse(connection: Connection, delivery_id: str, endpoint: Endpoint | None) -> bool:
-    """Fail a due delivery to an endpoint that takes none any more; what was asked for goes to a disabled one, too."""
-    if endpoint is None or endpoint.is_enabled:
+def _refuse(connection: Connection, delivery_id: str, url: str, endpoint: Endpoint | None) -> bool:
+    """Fail a due delivery to an endpoint that takes none any more; what was asked for goes to a disabled one, too.
+
+    A callback only parts from it, and from one that has another URL by now.
+    """
+    if endpoint is None or takes_callbacks(endpoint, url):
         return False
-    condition, reason = deliveries.c.id == delivery_id, _name_refusal(endpoint)
+    condition = deliveries.c.id == delivery_id
+    if part_callbacks(connection, condition):
+        return True
+    if endpoint.is_enabled:
+        return False
+    reason = _name_refusal(endpoint)
     return fail_open(connection, condition, reason, is_asked_for_too=endpoint.deleted_at is not None) == 1
 
 
 def _check_step(connection: Connection, delivery: Delivery, step: NextStep) -> NextStep:
-    """Leave no delivery waiting for an endpoint that was disabled or deleted while it was being sent."""
-    if step.status is not DeliveryStatus.PENDING or step.trigger in ASKED_FOR or delivery.endpoint_id is None:
+    """Leave no delivery waiting for an endpoint that was disabled or deleted while it was being sent.
+
+    A callback waits nevertheless: it parts from the endpoint when it is due.
+    """
+    if step.status is not DeliveryStatus.PENDING or step.trigger in ASKED_FOR:
         return step
-    _, endpoint = _find_load(connection, delivery.id)
+    if delivery.endpoint_id is None or delivery.is_callback:
+        return step
+    _, _, endpoint = _find_load(connection, delivery.id)
     if endpoint is None or endpoint.is_enabled:
         return step
     return NextStep(DeliveryStatus.FAILED, reason=_name_refusal(endpoint))
@@ -291,8 +314,8 @@ def _name_refusal(endpoint: Endpoint) -> str:
 
 def _start(connection: Connection, lane: Lane, lease: Lease, attempt: Attempt, now: datetime) -> LeasedDelivery | None:
     """Move a due delivery of the lane that is locked; None when it moved on before, or may not be sent any more."""
-    body, endpoint = _find_load(connection, lease.id)
-    if body is None or _refuse(connection, lease.id, endpoint):
+    body, url, endpoint = _find_load(connection, lease.id)
+    if body is None or _refuse(connection, lease.id, url, endpoint):
         return None
     values = {"delivery_id": lease.id, "its_lane_id": lane.id, "now": now, "token": lease.token, "until": lease.until}
     row = connection.execute(_LEASE, values | {"endpoint_url": endpoint.url if endpoint else None}).one_or_none()

@@ -15,7 +15,7 @@ from thumbs.domain import Announcement, DisabledReason, Endpoint, EndpointStatus
 from thumbs.errors import Conflict, NotFound
 from thumbs.lanes import name_host, reset
 from thumbs.ledger.database import Database
-from thumbs.ledger.deliveries import ASKED_FOR, fail_open
+from thumbs.ledger.deliveries import ASKED_FOR, fail_open, part_callbacks
 from thumbs.ledger.events import write_announcement
 from thumbs.ledger.lanes import lock_all, settle_lane
 from thumbs.ledger.rows import endpoint_of_row, row_of_endpoint
@@ -198,13 +198,20 @@ def _change_enabled(
 
 
 def _renew_lane(connection: Connection, endpoint: Endpoint, now: datetime) -> None:
-    for lane in _lock_lanes(connection, endpoint.id):
+    """Forget how the endpoint did, and part the callbacks that are to another URL than it has now."""
+    lanes = _lock_lanes(connection, endpoint.id)
+    part_callbacks(connection, sa.and_(deliveries.c.endpoint_id == endpoint.id, deliveries.c.url != endpoint.url))
+    for lane in lanes:
         settle_lane(connection, replace(reset(lane), host=name_host(endpoint.url)), now)
 
 
 def _fail_open(connection: Connection, endpoint_id: str, reason: str, now: datetime, *, is_asked_for_too: bool) -> None:
-    """Fail the pending deliveries of an endpoint; what is being sent is looked after when it ends."""
+    """Fail the pending deliveries of an endpoint, but callbacks, which part from it.
+
+    What is being sent is looked after when it ends.
+    """
     lanes = _lock_lanes(connection, endpoint_id)
+    part_callbacks(connection, deliveries.c.endpoint_id == endpoint_id)
     fail_open(connection, deliveries.c.endpoint_id == endpoint_id, reason, is_asked_for_too=is_asked_for_too)
     for lane in lanes:
         settle_lane(connection, lane, now)

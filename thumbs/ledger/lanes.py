@@ -129,7 +129,8 @@ class Lanes:
     def adopt(self, now: datetime, since: datetime, limit: int) -> int:
         """Take care of due deliveries without a lane, and of those overdue since then whose lane does not know.
 
-        A release that knows no lanes has made them, or moved them, while it ran beside this one. Tells how many.
+        They have parted from an endpoint; or a release that knows no lanes has made them, or moved them, while it ran
+        beside this one. Tells how many.
         """
         is_late = deliveries.c.next_attempt_at <= since
         is_unknown = sa.and_(is_late, sa.or_(lanes.c.due_at.is_(None), lanes.c.due_at > deliveries.c.next_attempt_at))

@@ -31,7 +31,10 @@ class Redeliveries:
         self._database = database
 
     def ask(self, delivery: Delivery, now: datetime) -> Delivery | None:
-        """Make one attempt due at once, whatever became of the earlier ones; None while it is being sent, or gone."""
+        """Make one attempt due at once, whatever became of the earlier ones; None while it is being sent, or gone.
+
+        It goes by the endpoint that is named here: a callback that is asked for without one has parted from it.
+        """
         asked = _again(delivery, Trigger.MANUAL, now)
         lane = build_lane(asked)
         move = (
@@ -42,6 +45,7 @@ class Redeliveries:
                 trigger=Trigger.MANUAL,
                 next_attempt_at=now,
                 resume_at=_RESUME_AT,
+                endpoint_id=delivery.endpoint_id,
                 lane_id=lane.id,
             )
             .returning(deliveries)
