@@ -1,10 +1,11 @@
-"""What must be there before anything starts: the data directory, and the secret key in it.
+"""What must be there before anything starts, the data directory and the secret key in it; and what must be gone.
 
 The faces call `prepare` once per process, before they build anything.
 """
 
 import os
 import secrets
+from collections.abc import MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -12,7 +13,7 @@ from typing import Final
 
 from thumbs.errors import SettingsError
 from thumbs.parsers import MIN_SECRET_KEY_CHARS
-from thumbs.settings import Settings
+from thumbs.settings import Settings, list_settings
 
 SECRET_KEY_FILE: Final = "secret_key"
 SECRET_KEY_BYTES: Final = 32
@@ -21,18 +22,30 @@ SECRET_KEY_BYTES: Final = 32
 def prepare(settings: Settings) -> Settings:
     """Make the data directory, and the secret key in it where none is set; returns the settings with that key.
 
-    With PostgreSQL or Redis nothing is kept here, and processes on other machines need the same key: it must be set.
-    Raises SettingsError; also when the directory cannot be written.
+    With PostgreSQL or Redis, processes on other machines need the same key, and a Heroku dyno loses its disk at every
+    restart: it must be set. Raises SettingsError; also when the directory cannot be written.
     """
-    is_embedded = settings.database_url.startswith("sqlite:") and settings.redis_url is None
-    if not is_embedded and settings.secret_key is None:
+    if settings.secret_key is None and not _is_key_kept(settings):
         raise SettingsError(
-            f"THUMBS_SECRET_KEY is not set: with PostgreSQL or Redis, expected at least {MIN_SECRET_KEY_CHARS} random "
-            "characters, the same for every process."
+            f"THUMBS_SECRET_KEY is not set: with PostgreSQL, Redis or on Heroku, expected at least "
+            f"{MIN_SECRET_KEY_CHARS} random characters, the same for every process."
         )
     if not settings.database_url.startswith("sqlite:") and settings.redis_url is not None:
         return settings
     return _prepare_data_dir(settings)
+
+
+def forget_secrets(environ: MutableMapping[str, str]) -> None:
+    """Take our secrets out of the environment, once they have been read: children that images reach inherit it."""
+    for setting in list_settings().values():
+        if setting.is_secret:
+            environ.pop(setting.variable, None)
+
+
+def _is_key_kept(settings: Settings) -> bool:
+    """Tell whether a key in the data directory is there for every process, also tomorrow."""
+    is_embedded = settings.database_url.startswith("sqlite:") and settings.redis_url is None
+    return is_embedded and not os.environ.get("DYNO")
 
 
 def _prepare_data_dir(settings: Settings) -> Settings:

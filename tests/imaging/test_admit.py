@@ -6,7 +6,7 @@ from PIL import Image
 from tests.support.images import PNG_SIGNATURE, build_photo, build_png, build_webp_bomb, encode, png_chunk, render
 from thumbs.domain import DecodeLimits, Fit
 from thumbs.errors import ImageTooComplex, ImageTooLarge
-from thumbs.imaging.admit import MAX_JPEG_SCANS, MAX_PNG_CHUNKS, MAX_SIDE_PX
+from thumbs.imaging.admit import MAX_JPEG_SCANS, MAX_PNG_CHUNKS
 
 SMALL = DecodeLimits(max_pixels=1_000, max_pixels_baseline_jpeg=10_000)
 
@@ -38,9 +38,9 @@ def test_baseline_jpeg_is_refused_when_the_thumbnail_needs_it_nearly_whole() -> 
 
 
 def test_sides_beyond_the_limit_are_refused_however_few_the_pixels() -> None:
-    render(encode(Image.new("1", (MAX_SIDE_PX, 1)), "PNG"))
+    render(encode(Image.new("1", (DecodeLimits().max_side_px, 1)), "PNG"))
     with pytest.raises(ImageTooLarge):
-        render(encode(Image.new("1", (MAX_SIDE_PX + 1, 1)), "PNG"))
+        render(encode(Image.new("1", (DecodeLimits().max_side_px + 1, 1)), "PNG"))
 
 
 def test_size_is_refused_before_the_pixels_are_looked_at() -> None:

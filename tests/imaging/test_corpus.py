@@ -3,31 +3,17 @@
 The corpus is not part of the repository; without it these tests are skipped.
 """
 
-import csv
-import os
 from pathlib import Path
 
 import pytest
 
+from tests.support.corpus import CORPUS, ROWS, needs_corpus
 from tests.support.images import open_result, render
 from thumbs.domain import ThumbnailSpec
 from thumbs.errors import JobError
 
-CORPUS = Path(os.environ.get("THUMBS_CORPUS", Path(__file__).parents[2].parent / "shared" / "corpus"))
 MAX_TURNED_DIFFERENCE = 12
 """Mean levels between two orientations of the same photo, which were compressed on their own and are numbered."""
-
-
-def list_manifest() -> list[dict[str, str]]:
-    manifest = CORPUS / "MANIFEST.tsv"
-    if not manifest.exists():
-        return []
-    with manifest.open(newline="") as lines:
-        return list(csv.DictReader(lines, delimiter="\t"))
-
-
-ROWS = list_manifest()
-needs_corpus = pytest.mark.skipif(not ROWS, reason=f"no corpus at {CORPUS}; set THUMBS_CORPUS")
 
 
 @needs_corpus

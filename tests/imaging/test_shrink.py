@@ -139,6 +139,15 @@ def test_transparent_colour_of_a_png_is_found_at_every_depth(depth: int, kind: i
     assert get_pixel(small, 90, 50)[3] == 0
 
 
+def test_transparent_colour_of_another_mode_is_dropped() -> None:
+    """A PNG with two headers: the colour comes with the first one, the palette with the second."""
+    body = build_png(8, 8, depth=8, kind=3, rows=[bytes(8)] * 8, extra=png_chunk(b"PLTE", bytes(RED)))
+    head = build_png(8, 8, depth=8, kind=2, rows=[], extra=png_chunk(b"tRNS", bytes(6)))
+    both = head[: head.index(b"IDAT") - 4] + body[8:]
+
+    assert get_pixel(render_rgba(both), 50, 50) == (*RED, 255)
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA"])
 @pytest.mark.parametrize("size", [(1000, 333), (333, 1000), (101, 99), (3, 2000), (1, 1)])
 @pytest.mark.parametrize("fit", list(Fit))

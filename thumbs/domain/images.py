@@ -38,11 +38,12 @@ class ThumbnailSpec:
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """What a decoder takes: format names as in THUMBS_FORMATS, and pixels (width times height) before decoding."""
+    """What a decoder takes: format names as in THUMBS_FORMATS; px a side and pixels (width times height), undecoded."""
 
     formats: frozenset[str] = frozenset({"jpeg", "png", "gif", "bmp", "webp", "avif"})
     max_pixels: int = 50_000_000
     max_pixels_baseline_jpeg: int = 200_000_000
+    max_side_px: int = 30_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,26 @@ from thumbs.domain import DecodeLimits
 from thumbs.errors import ImageTooComplex, ImageTooLarge
 from thumbs.imaging.geometry import Size
 from thumbs.imaging.sniff import JPEG, PNG, SourceFormat
-from thumbs.imaging.structure import Header, count_jpeg_scans, count_png_chunks
+from thumbs.imaging.structure import MAX_SEGMENTS, Header, count_jpeg_scans, count_png_chunks
 
-MAX_SIDE_PX = 30_000
 MAX_JPEG_SCANS = 100
 """Real encoders write 10; a 1.1 MB JPEG of 100,000 scans decodes for ten minutes."""
+MAX_SCANNED_PIXELS = 1_000_000_000
+"""Pixels times scans: 100 empty scans of 49 MP decode for 5 s; real encoders write 10 at any size."""
+
 MAX_PNG_CHUNKS = 50_000
 
+MAX_EXIF_SEGMENTS = 100
+"""Pillow joins them one by one, and copies what it has each time: 20 MiB in segments of 14 bytes took more than a
+minute. Pictures from cameras have one."""
 
-def check_parts(body: bytes, source_format: SourceFormat) -> None:
-    """Raise ImageTooComplex when the file is built from more scans or chunks than an encoder writes."""
+
+def check_parts(body: bytes, source_format: SourceFormat, header: Header) -> None:
+    """Raise ImageTooComplex when the file is built from more parts than an encoder writes."""
+    if header.segment_count > MAX_SEGMENTS:
+        raise ImageTooComplex(f"more than {MAX_SEGMENTS} segments")
+    if header.exif_count > MAX_EXIF_SEGMENTS:
+        raise ImageTooComplex(f"more than {MAX_EXIF_SEGMENTS} segments of EXIF")
     if source_format == JPEG and count_jpeg_scans(body, MAX_JPEG_SCANS) > MAX_JPEG_SCANS:
         raise ImageTooComplex(f"more than {MAX_JPEG_SCANS} scans")
     if source_format == PNG and count_png_chunks(body, MAX_PNG_CHUNKS) > MAX_PNG_CHUNKS:
@@ -26,9 +36,22 @@ def check_pixels(size: Size | None, header: Header, limits: DecodeLimits) -> Non
     The larger limit of baseline JPEG holds only where the decoder streams it.
     """
     width, height = size or (0, 0)
-    limit = limits.max_pixels_baseline_jpeg if header.is_streamed else limits.max_pixels
-    if max(width, height) > MAX_SIDE_PX or width * height > limit:
+    if max(width, height) > limits.max_side_px or width * height > get_max_pixels(header, limits):
         raise ImageTooLarge(f"{width} x {height}")
+
+
+def get_max_pixels(header: Header, limits: DecodeLimits) -> int:
+    """Get the limit that holds for this kind of file."""
+    return limits.max_pixels_baseline_jpeg if header.is_streamed else limits.max_pixels
+
+
+def check_scanned_pixels(body: bytes, source_format: SourceFormat, size: Size) -> None:
+    """Raise ImageTooComplex when the scans of a JPEG go over too many pixels in all."""
+    if source_format != JPEG:
+        return
+    enough = MAX_SCANNED_PIXELS // max(1, size[0] * size[1])
+    if count_jpeg_scans(body, enough) > enough:
+        raise ImageTooComplex(f"more than {enough} scans of {size[0]} x {size[1]}")
 
 
 def check_decoded_pixels(size: Size, scale: int, limits: DecodeLimits) -> None:

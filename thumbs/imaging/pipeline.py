@@ -12,7 +12,13 @@ from PIL import Image
 
 from thumbs.domain import DecodeLimits, Picture, ThumbnailSpec
 from thumbs.errors import ImageCorrupt, RenderFailed
-from thumbs.imaging.admit import check_decoded_pixels, check_parts, check_pixels
+from thumbs.imaging.admit import (
+    check_decoded_pixels,
+    check_parts,
+    check_pixels,
+    check_scanned_pixels,
+    get_max_pixels,
+)
 from thumbs.imaging.colour import convert_to_srgb
 from thumbs.imaging.decode import load_at_scale, open_header
 from thumbs.imaging.describe import describe
@@ -52,12 +58,13 @@ class _Source:
 
 def _decode(body: bytes, spec: ThumbnailSpec, limits: DecodeLimits) -> _Source:
     source_format = sniff(body, limits.formats)
-    check_parts(body, source_format)
     header = measure(body, source_format)
+    check_parts(body, source_format, header)
     check_pixels(header.size, header, limits)
-    image = open_header(body, source_format)
+    image = open_header(body, source_format, get_max_pixels(header, limits))
     size = image.size
     check_pixels(size, header, limits)
+    check_scanned_pixels(body, source_format, size)
     draft = _plan(image, size, spec, header)
     check_decoded_pixels(size, draft.scale, limits)
     load_at_scale(image, draft.scale)

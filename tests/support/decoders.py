@@ -1,0 +1,64 @@
+"""Sandboxes for tests, and a look at their children from outside."""
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import psutil
+from PIL import Image
+
+from tests.support.images import BLUE, RED, encode
+from thumbs.domain import DecodeLimits, Picture, ThumbnailSpec
+from thumbs.sandbox import Sandbox
+
+MIB = 1024 * 1024
+SPEC = ThumbnailSpec()
+WAIT_SECONDS = 20.0
+RED_PNG = encode(Image.new("RGB", (200, 200), RED), "PNG")
+BLUE_PNG = encode(Image.new("RGB", (200, 200), BLUE), "PNG")
+
+
+def build_sandbox(*, decoders: int = 1, timeout_seconds: float = 10.0, memory_bytes: int = 1024 * MIB) -> Sandbox:
+    """Build one, with the limits of the settings."""
+    return Sandbox(DecodeLimits(), decoders=decoders, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes)
+
+
+def render_in(sandbox: Sandbox, body: bytes, spec: ThumbnailSpec = SPEC) -> Picture:
+    """Render by a child."""
+    return sandbox.render(body, spec, wait_seconds=WAIT_SECONDS)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for something to come to pass."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.01)
+
+
+def list_decoders(parent: int | None = None) -> list[psutil.Process]:
+    """List the decoder children of a process, or of this one."""
+    return [child for child in psutil.Process(parent or os.getpid()).children() if _is_decoder(child)]
+
+
+def find_new_decoder(before: list[psutil.Process]) -> psutil.Process:
+    """Find the one decoder that is not among those."""
+    (decoder,) = [child for child in list_decoders() if child not in before]
+    return decoder
+
+
+def start_slow_render(sandbox: Sandbox, threads: ThreadPoolExecutor, slow_png: bytes) -> "Future[Picture]":
+    """Start decoding the slow image, and come back when the child is at it."""
+    render_in(sandbox, RED_PNG)
+    before = sum(child.cpu_times().user for child in list_decoders())
+    future = threads.submit(render_in, sandbox, slow_png)
+    wait_until(lambda: sum(child.cpu_times().user for child in list_decoders()) > before + 0.05)
+    return future
+
+
+def _is_decoder(process: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
