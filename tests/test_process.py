@@ -34,39 +34,19 @@ from thumbs.errors import (
     JobError,
     LedgerUnavailable,
     RenderFailed,
+    SourceBusy,
     SourceHttpError,
     SourceUnreachable,
     list_job_errors,
 )
 from thumbs.ledger import Ledger
-from thumbs.process import FINISH_MARGIN_SECONDS, HAND_BACK_SECONDS, process
+from thumbs.process import FINISH_MARGIN_SECONDS, process
 from thumbs.retries import JITTER, MAX_RUNS, RUN_DELAYS_SECONDS
 from thumbs.sandbox import Sandbox
 from thumbs.services import Services
 
 FINAL_ERRORS = [error for error in list_job_errors() if not error.retryable and error is not SourceHttpError]
 RETRYABLE_ERRORS = [error for error in list_job_errors() if error.retryable]
-
-
-@pytest.fixture
-def outbound() -> ScriptedOutbound:
-    return ScriptedOutbound()
-
-
-@pytest.fixture
-def sandbox() -> ScriptedSandbox:
-    return ScriptedSandbox()
-
-
-@pytest.fixture
-def services(
-    ledger: Ledger,
-    dispatcher: RecordingDispatcher,
-    clock: FrozenClock,
-    outbound: ScriptedOutbound,
-    sandbox: ScriptedSandbox,
-) -> Services:
-    return build_test_services(ledger, dispatcher, clock, outbound=outbound, sandbox=sandbox)
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +269,18 @@ def test_busy_decoders_hand_the_job_back_uncounted(
     sandbox.on_render = fail_with(DecodersBusy("none came free"))
     job = run(services, accept(services))
     assert (job.status, job.run_count) == (JobStatus.QUEUED, 0)
-    assert dispatcher.processed[-1] == (job.id, HAND_BACK_SECONDS)
+    assert dispatcher.processed[-1] == (job.id, DecodersBusy.delay_seconds)
+
+
+def test_busy_source_hands_the_job_back_until_the_time_that_was_promised(
+    services: Services, dispatcher: RecordingDispatcher, outbound: ScriptedOutbound, clock: FrozenClock
+) -> None:
+    """Nobody's fault: no run is counted, and it comes when the host has a slot for it."""
+    outbound.on_fetch = fail_with(SourceBusy(7.5))
+    job = run(services, accept(services))
+    assert (job.status, job.run_count) == (JobStatus.QUEUED, 0)
+    assert job.run_at == clock.now() + timedelta(seconds=7.5)
+    assert dispatcher.processed[-1] == (job.id, 7.5)
 
 
 def test_job_waits_for_a_decoder_no_longer_than_its_lease_allows(

@@ -26,11 +26,13 @@ DEFAULTS: dict[str, Any] = {
     "allow_cidrs": (),
     "callback_schemes": {"https"},
     "ca_bundle": None,
+    "egress_proxy_url": None,
     "formats": {"jpeg", "png", "gif", "bmp", "webp", "avif"},
     "max_source_bytes": 20 * MIB,
     "max_pixels": 50_000_000,
     "max_pixels_baseline_jpeg": 200_000_000,
     "fetch_timeout_seconds": 20,
+    "fetch_max_per_host": 4,
     "decode_timeout_seconds": 10,
     "decode_memory_bytes": 1024 * MIB,
     "webhook_schedule_seconds": (5, 30, 120, 600, 1800, 7200, 18000, 36000, 50400, 72000),
@@ -56,6 +58,8 @@ DEFAULTS: dict[str, Any] = {
     "retention_days": 7,
     "thumbnail_days": 30,
     "max_queued_jobs": 100_000,
+    "max_queued_jobs_per_account": 100_000,
+    "rate_limit": "600/minute",
     "web_processes": 2,
     "web_threads": 4,
     "worker_threads": 8,
@@ -73,16 +77,24 @@ GOOD = [
     ("THUMBS_DATA_DIR", "/data", Path("/data")),
     ("DATABASE_URL", "sqlite:////data/x.db", "sqlite:////data/x.db"),
     ("DATABASE_URL", "postgres://u:p@db/thumbs", "postgres://u:p@db/thumbs"),
-    ("REDIS_URL", "rediss://:p@cache:6380/0", "rediss://:p@cache:6380/0"),
+    ("REDIS_URL", "redis://:p@cache:6379/0", "redis://:p@cache:6379/0"),
+    ("REDIS_URL", "rediss://:p@cache:6380/0", "rediss://:p@cache:6380/0?ssl_cert_reqs=none&ssl_check_hostname=false"),
+    ("REDIS_URL", "rediss://cache?db=1", "rediss://cache?db=1&ssl_cert_reqs=none&ssl_check_hostname=false"),
+    ("REDIS_URL", "rediss://cache?ssl_cert_reqs=required", "rediss://cache?ssl_cert_reqs=required"),
     ("THUMBS_SECRET_KEY", "k" * 32, "k" * 32),
     ("THUMBS_AUTH", "off", "off"),
     ("THUMBS_ALLOW_CIDRS", "10.0.0.0/8, ::1/128", (ip_network("10.0.0.0/8"), ip_network("::1/128"))),
     ("THUMBS_CALLBACK_SCHEMES", "https, http", {"https", "http"}),
     ("THUMBS_CA_BUNDLE", "/etc/ca.pem", Path("/etc/ca.pem")),
+    ("THUMBS_EGRESS_PROXY_URL", "http://proxy.example:3128", "http://proxy.example:3128"),
+    ("THUMBS_EGRESS_PROXY_URL", "http://user:p%40ss@[fd00::1]:3128/", "http://user:p%40ss@[fd00::1]:3128/"),
     ("THUMBS_FORMATS", "jpeg,png", {"jpeg", "png"}),
     ("THUMBS_MAX_SOURCE_BYTES", "1024", 1024),
     ("THUMBS_FETCH_TIMEOUT_SECONDS", "0.5", 0.5),
     ("THUMBS_WEBHOOK_SCHEDULE_SECONDS", "0.1, 60", (0.1, 60)),
+    ("THUMBS_RATE_LIMIT", "10/second", "10/second"),
+    ("THUMBS_RATE_LIMIT", "010 per hour", "10/hour"),
+    ("THUMBS_RATE_LIMIT", "20/second; 600 / minute ;5000/day", "20/second;600/minute;5000/day"),
     ("THUMBS_LOG_LEVEL", "debug", "debug"),
 ]
 
@@ -102,6 +114,7 @@ BAD = [
     ("THUMBS_ALLOW_CIDRS", "localhost"),
     ("THUMBS_CALLBACK_SCHEMES", "ftp"),
     ("THUMBS_CALLBACK_SCHEMES", ","),
+    ("THUMBS_FETCH_MAX_PER_HOST", "0"),
     ("THUMBS_FORMATS", "jpeg,svg"),
     ("THUMBS_MAX_SOURCE_BYTES", "1023"),
     ("THUMBS_MAX_SOURCE_BYTES", "20 MiB"),
@@ -134,6 +147,16 @@ BAD = [
     ("THUMBS_RETENTION_DAYS", "0"),
     ("THUMBS_THUMBNAIL_DAYS", "3651"),
     ("THUMBS_MAX_QUEUED_JOBS", "0"),
+    ("THUMBS_MAX_QUEUED_JOBS_PER_ACCOUNT", "0"),
+    ("THUMBS_RATE_LIMIT", "600"),
+    ("THUMBS_RATE_LIMIT", "0/minute"),
+    ("THUMBS_RATE_LIMIT", "-1/minute"),
+    ("THUMBS_RATE_LIMIT", "600/fortnight"),
+    ("THUMBS_RATE_LIMIT", "600/minutes"),
+    ("THUMBS_RATE_LIMIT", "1.5/second"),
+    ("THUMBS_RATE_LIMIT", "10/second;"),
+    ("THUMBS_RATE_LIMIT", "1000000001/second"),
+    ("THUMBS_RATE_LIMIT", "off"),
     ("WEB_CONCURRENCY", "0"),
     ("THUMBS_WEB_THREADS", "65"),
     ("THUMBS_WORKER_THREADS", "0"),
@@ -191,6 +214,10 @@ def test_value_is_taken_without_the_spaces_around_it() -> None:
         ("THUMBS_SECRET_KEY", "a short secret"),
         ("DATABASE_URL", "mysql://user:word@db/thumbs"),
         ("REDIS_URL", "https://user:word@cache"),
+        ("THUMBS_EGRESS_PROXY_URL", "https://proxy.example:3128"),
+        ("THUMBS_EGRESS_PROXY_URL", "relay.example:3128"),
+        ("THUMBS_EGRESS_PROXY_URL", "http://user:word@proxy.example:65536"),
+        ("THUMBS_EGRESS_PROXY_URL", "http://user:word@proxy.example/path"),
     ],
 )
 def test_error_does_not_show_a_secret(variable: str, text: str) -> None:
@@ -262,3 +289,15 @@ def test_setting_has_help_and_a_default_that_can_be_told(setting: Any) -> None:
 
 def test_every_field_is_a_setting() -> None:
     assert set(list_settings()) == set(Settings.__dataclass_fields__)
+
+
+def test_one_account_may_fill_the_queue_unless_it_is_told_otherwise() -> None:
+    assert read_settings({"THUMBS_MAX_QUEUED_JOBS": "50"}).max_queued_jobs_per_account == 50
+    given = {"THUMBS_MAX_QUEUED_JOBS": "50", "THUMBS_MAX_QUEUED_JOBS_PER_ACCOUNT": "7"}
+    assert read_settings(given).max_queued_jobs_per_account == 7
+
+
+def test_one_accounts_part_of_the_queue_is_not_larger_than_the_queue() -> None:
+    given = {"THUMBS_MAX_QUEUED_JOBS": "50", "THUMBS_MAX_QUEUED_JOBS_PER_ACCOUNT": "51"}
+    with pytest.raises(SettingsError, match=r"THUMBS_MAX_QUEUED_JOBS_PER_ACCOUNT=51 cannot be used: .* at most 50"):
+        read_settings(given)

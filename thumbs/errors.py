@@ -5,7 +5,8 @@
      ├ RequestError                  the caller's fault, told as a problem (RFC 9457)
      │  ├ UrlNotAllowed · NotFound · Unauthorized …
      ├ KeyAlreadyUsed                an idempotency key is taken
-     ├ UnavailableError              LedgerUnavailable, QueueUnavailable, DecodersBusy: later is right
+     ├ UnavailableError              LedgerUnavailable, QueueUnavailable: later is right
+     │  └ BusyError                  DecodersBusy, SourceBusy: the job is handed back
      ├ JobError                      why a job failed, by stage
      │  ├ FetchError · DecodeError · RenderError · StoreError · RunError
      └ AttemptError                  why one delivery attempt failed
@@ -44,8 +45,22 @@ class QueueUnavailable(UnavailableError):
     """The queue does not take messages; the sweep dispatches later."""
 
 
-class DecodersBusy(UnavailableError):
-    """Every decoder is at work for longer than the caller may wait; the run is handed back."""
+class BusyError(UnavailableError):
+    """A run cannot go on for now, through no fault of its job, which is handed back for `delay_seconds`."""
+
+    delay_seconds = 1.0
+
+
+class DecodersBusy(BusyError):
+    """Every decoder is at work for longer than the caller may wait."""
+
+
+class SourceBusy(BusyError):
+    """The source's host is being fetched from as often at once as it may be."""
+
+    def __init__(self, delay_seconds: float) -> None:
+        super().__init__("the source's host has no free slot")
+        self.delay_seconds = delay_seconds
 
 
 # ── requests ────────────────────────────────────────────────────────────────────────────────────────────
@@ -102,7 +117,7 @@ class Gone(RequestError):
 
 
 class Overloaded(RequestError):
-    """The queue is longer than THUMBS_MAX_QUEUED_JOBS."""
+    """More than THUMBS_MAX_QUEUED_JOBS jobs wait, or than THUMBS_MAX_QUEUED_JOBS_PER_ACCOUNT of the account."""
 
     code, status, title = "overloaded", 503, "Too many jobs are waiting."
 
@@ -215,7 +230,7 @@ class ImageTooLarge(DecodeError):
 
 
 class ImageTooComplex(DecodeError):
-    """Too many JPEG scans or PNG chunks."""
+    """Too many JPEG scans, segments or PNG chunks, or too many steps to read it."""
 
     code, message = "image_too_complex", "The image is built from too many parts."
 

@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 MIN_SECRET_KEY_CHARS: Final = 32
+MAX_RATE: Final = 10**9
 
 _PUBLIC_URL = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
+_PROXY_URL = re.compile(
+    r"http://([^\s/:@]+(:[^\s/:@]*)?@)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?/?"
+)
+_RATE = re.compile(r"([0-9]{1,10})\s*(?:/|\bper\b)\s*(second|minute|hour|day)")
 Parser = Callable[[str], Any]
 
 
@@ -66,6 +71,14 @@ def parse_public_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def parse_proxy_url(text: str) -> str:
+    """Parse the URL of an HTTP proxy."""
+    match = _PROXY_URL.fullmatch(text)
+    if match is None or int(match["port"] or 80) > 65535:
+        raise ValueError("expected a URL such as http://proxy.example:3128 or http://user:password@10.0.0.1:3128")
+    return text
+
+
 def parse_folder(text: str) -> Path:
     """Parse a folder's path."""
     if "?" in text:  # The URL of a SQLite file would end there.
@@ -82,6 +95,22 @@ def url_with(*prefixes: str) -> Parser:
         return text
 
     return parse
+
+
+def parse_redis_url(text: str) -> str:
+    """Parse Redis' URL; a self-signed certificate, as Heroku's Redis has, is fine unless it says what to require."""
+    url: str = url_with("redis://", "rediss://")(text)
+    if url.startswith("redis://") or "ssl_cert_reqs" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=none&ssl_check_hostname=false"
+
+
+def parse_rate_limit(text: str) -> str:
+    """Parse how many requests may come in a time, or several such limits; returned in one spelling."""
+    limits = [_RATE.fullmatch(part.strip()) for part in text.split(";")]
+    if not all(limit and 1 <= int(limit[1]) <= MAX_RATE for limit in limits):
+        raise ValueError("expected a limit such as 600/minute, or several: 20/second;600/minute (or hour, or day)")
+    return ";".join(f"{int(limit[1])}/{limit[2]}" for limit in limits if limit)
 
 
 def parse_secret_key(text: str) -> str:

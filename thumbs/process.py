@@ -13,15 +13,13 @@ from typing import Final
 from thumbs.documents import name_blob
 from thumbs.domain import Blob, Failure, FetchedSource, Job, JobStatus, Lease, Outcome, Picture, Source, Thumbnail
 from thumbs.ending import end_job
-from thumbs.errors import DecodersBusy, Expired, JobError, StorageUnavailable, UnavailableError
+from thumbs.errors import BusyError, Expired, JobError, StorageUnavailable, UnavailableError
 from thumbs.retries import add_seconds, decide_next_run
 from thumbs.services import Services
 from thumbs.telemetry import log_context
 
 FINISH_MARGIN_SECONDS: Final = 5.0
 """What is kept of a lease for storing and finishing; what is left beside the decode may be waited for a decoder."""
-HAND_BACK_SECONDS: Final = 1.0
-"""How long a job that found every decoder busy stays away."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +49,9 @@ def _run(services: Services, run: Run) -> None:
         outcome = _make_thumbnail(services, run)
     except JobError as error:
         _retry_or_fail(services, run, error)
-    except DecodersBusy:
-        logger.warning("every decoder is busy, the job is handed back")
-        _hand_back(services, run, HAND_BACK_SECONDS)
+    except BusyError as error:
+        logger.info("the job is handed back", extra={"detail": str(error), "delay_seconds": error.delay_seconds})
+        _hand_back(services, run, error.delay_seconds)
     else:
         _finish(services, run, outcome)
 

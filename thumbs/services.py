@@ -168,6 +168,8 @@ def _build_outbound(settings: Settings, policy: AddressPolicy) -> Outbound:
         fetch_timeout_seconds=settings.fetch_timeout_seconds,
         max_source_bytes=settings.max_source_bytes,
         webhook_timeout_seconds=settings.webhook_timeout_seconds,
+        max_per_host=settings.fetch_max_per_host,
+        proxy_url=settings.egress_proxy_url,
         ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
     )
 

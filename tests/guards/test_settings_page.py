@@ -4,7 +4,8 @@ import pytest
 
 from tests.guards.sources import ROOT, read_page
 from thumbs.cli.settings import render_markdown
-from thumbs.settings import Setting, list_settings
+from thumbs.settings import list_settings
+from thumbs.variables import Setting
 
 UNITS = ("_bytes", "_seconds", "_days")
 SETTINGS = list_settings()

@@ -4,6 +4,8 @@ The stand-ins answer as they are told, for tests that are about what follows fro
 way there pass a real Outbound, a real Sandbox or another adapter by name.
 """
 
+import functools
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -50,6 +52,7 @@ ENVIRON: Mapping[str, str] = {
     "THUMBS_ALLOW_CIDRS": "127.0.0.0/8,::1/128",
     "THUMBS_CALLBACK_SCHEMES": "https,http",
     "THUMBS_DECODERS": "1",
+    "THUMBS_RATE_LIMIT": "1000000/second",
 }
 PICTURE = Picture(
     body=b"a thumbnail",
@@ -140,7 +143,13 @@ class UnavailableBlobs:
 
 def build_test_settings(**variables: str) -> Settings:
     """Build settings like those of `thumbs up`; each test names the variables that it is about."""
-    return read_settings({**ENVIRON, **variables})
+    return read_settings({**ENVIRON, "THUMBS_DATA_DIR": _make_data_dir(), **variables})
+
+
+@functools.cache
+def _make_data_dir() -> str:
+    """Make a folder, once per test run: requests are counted there."""
+    return tempfile.mkdtemp(prefix="thumbs-tests-")
 
 
 def build_test_services(ledger: Ledger, dispatcher: Dispatcher, clock: FrozenClock, **changes: Any) -> Services:
@@ -173,6 +182,7 @@ def build_outbound(settings: Settings) -> Outbound:
         fetch_timeout_seconds=settings.fetch_timeout_seconds,
         max_source_bytes=settings.max_source_bytes,
         webhook_timeout_seconds=settings.webhook_timeout_seconds,
+        max_per_host=settings.fetch_max_per_host,
     )
 
 

@@ -1,19 +1,23 @@
 """One call on its way, a fetch with all of its hops or a post: its deadline, its dialling, its words for failures.
 
-`Call.dial` is the gate: it resolves a name once, checks every address, connects to a checked one, and shakes hands over
-TLS for the original name. There is no second way to a socket. `transport` dials, `client` makes and closes calls.
+`Call.dial` is the gate: it resolves a name once, checks every address, connects to a checked one, directly or through
+the egress proxy, and shakes hands over TLS for the original name. There is no second way to a socket. `transport`
+dials, `client` makes and closes calls.
 """
 
 import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from thumbs.addresses import AddressPolicy, is_allowed
+from thumbs.addresses import AddressPolicy, CheckedUrl, is_allowed
 from thumbs.errors import JobError, ThumbsError
+from thumbs.outbound.hosts import HostSlots
 from thumbs.outbound.lookup import Lookup
+from thumbs.outbound.proxy import EgressProxy, ProxyRefused
 from thumbs.outbound.watchdog import Watch, Watchdog
 
 CONNECT_SECONDS = 5.0
@@ -44,16 +48,26 @@ class Rules:
     lookup: Lookup
     watchdog: Watchdog
     get_tls_context: Callable[[], ssl.SSLContext]
+    proxy: EgressProxy | None
 
 
 class Call:
     """One call with its hard deadline; must be closed. Used by one thread."""
 
-    def __init__(self, rules: Rules, faults: Faults, *, total_seconds: float, lookup_seconds: float) -> None:
-        """Start the clock."""
+    def __init__(
+        self,
+        rules: Rules,
+        faults: Faults,
+        *,
+        total_seconds: float,
+        lookup_seconds: float,
+        slots: HostSlots | None = None,
+    ) -> None:
+        """Start the clock; where hosts have slots, each exchange holds one."""
         self.faults = faults
         self.policy = rules.policy
         self._rules = rules
+        self._slots = slots
         self._lookup_seconds = lookup_seconds
         self._ends_at = time.monotonic() + total_seconds
         self._watch: Watch | None = None
@@ -88,6 +102,10 @@ class Call:
             raise
         return sock
 
+    def hold_slot(self, target: CheckedUrl) -> AbstractContextManager[None]:
+        """Hold a slot of the target's host, for one exchange; raises SourceBusy."""
+        return self._slots.hold(f"{target.host}:{target.port}") if self._slots is not None else nullcontext()
+
     def close(self) -> None:
         """Stop watching the socket, which its reader closes; harmless when repeated."""
         if self._watch is not None:
@@ -121,12 +139,29 @@ class Call:
                 raise self.faults.timeout("no connection in time")
             seconds = min(left_seconds, max(MIN_CONNECT_SECONDS, left_seconds / tries_left))
             try:
-                return _open(addresses[-tries_left], port, seconds)
+                return self._reach(addresses[-tries_left], port, seconds)
             except TimeoutError:
                 fault = self.faults.timeout("no connection in time")
+            except ProxyRefused as error:
+                fault = self.faults.forbidden(str(error))
             except OSError as error:
                 fault = self.faults.unreachable(f"no connection: {error.strerror or 'failed'}")
         raise fault
+
+    def _reach(self, address: str, port: int, timeout_seconds: float) -> socket.socket:
+        """Connect to a checked address; raises OSError, and ProxyRefused."""
+        proxy = self._rules.proxy
+        if proxy is None:
+            return _open(address, port, timeout_seconds)
+        until = time.monotonic() + timeout_seconds
+        own_address = proxy.resolve(timeout_seconds)
+        sock = _open(own_address, proxy.port, max(MIN_LEFT_SECONDS, until - time.monotonic()))
+        try:
+            proxy.open_tunnel(sock, address, port, until)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     def _shake_hands(self, sock: socket.socket, host: str) -> ssl.SSLSocket:
         sock.settimeout(self.get_left_seconds())

@@ -37,7 +37,9 @@ from thumbs.errors import (
     UrlNotAllowed,
 )
 from thumbs.outbound.call import Call, Faults, Rules
+from thumbs.outbound.hosts import HostSlots
 from thumbs.outbound.lookup import Lookup, Resolver, resolve_by_system
+from thumbs.outbound.proxy import EgressProxy
 from thumbs.outbound.transport import send
 from thumbs.outbound.watchdog import Watchdog
 from thumbs.retries import parse_retry_after
@@ -69,13 +71,16 @@ class Outbound:
         fetch_timeout_seconds: float,
         max_source_bytes: int,
         webhook_timeout_seconds: float,
+        max_per_host: int,
         ca_bundle: str | None = None,
+        proxy_url: str | None = None,
         resolver: Resolver | None = None,
     ) -> None:
         """Take the rules; nothing is connected or started yet.
 
-        `ca_bundle` is the path of a PEM file instead of certifi's; SettingsError when it cannot be read.
-        `resolver` stands in for the operating system's.
+        `max_per_host` is how many fetches at once may go to one host. `ca_bundle` is the path of a PEM file instead of
+        certifi's; SettingsError when it cannot be read. `proxy_url` is that of an egress proxy. `resolver` stands in
+        for the operating system's, but for the proxy's own name.
         """
         self._user_agent = user_agent
         self._fetch_timeout_seconds = fetch_timeout_seconds
@@ -85,12 +90,19 @@ class Outbound:
         get_tls = functools.cache(lambda: _build_tls(ca_bundle))
         if ca_bundle is not None:
             get_tls()  # A file of the operator's is checked at the start; certifi's waits until it is needed.
-        self._rules = Rules(policy, Lookup(resolver or resolve_by_system), self._watchdog, get_tls)
+        self._slots = HostSlots(max_per_host)
+        self._rules = Rules(
+            policy=policy,
+            lookup=Lookup(resolver or resolve_by_system),
+            watchdog=self._watchdog,
+            get_tls_context=get_tls,
+            proxy=EgressProxy.of_url(proxy_url) if proxy_url else None,
+        )
 
     def fetch(self, url: str) -> FetchedSource:
-        """Fetch a source whole; raises FetchError."""
+        """Fetch a source whole; raises FetchError, and SourceBusy where its host is fetched from enough already."""
         headers = {"User-Agent": self._user_agent, "Accept": ACCEPT_IMAGES}
-        with closing(self._start_call(FETCH_FAULTS, self._fetch_timeout_seconds, FETCH_LOOKUP_SECONDS)) as call:
+        with closing(self._start_fetch()) as call:
             for _ in range(1 + MAX_REDIRECTS):
                 with _exchange("GET", url, headers, call) as response:
                     location = _find_location(response)
@@ -106,7 +118,7 @@ class Outbound:
         """
         headers = CaseInsensitiveDict({"User-Agent": self._user_agent, "Accept": "*/*"} | dict(headers))
         with (
-            closing(self._start_call(POST_FAULTS, self._webhook_timeout_seconds, WEBHOOK_LOOKUP_SECONDS)) as call,
+            closing(self._start_post()) as call,
             _exchange("POST", url, headers, call, body) as response,
         ):
             answer_body, is_truncated = _read_answer(response, call)
@@ -116,8 +128,22 @@ class Outbound:
         """Cut what is still under way, and end the watchdog; harmless when repeated."""
         self._watchdog.close()
 
-    def _start_call(self, faults: Faults, total_seconds: float, lookup_seconds: float) -> Call:
-        return Call(self._rules, faults, total_seconds=total_seconds, lookup_seconds=lookup_seconds)
+    def _start_fetch(self) -> Call:
+        return Call(
+            self._rules,
+            FETCH_FAULTS,
+            total_seconds=self._fetch_timeout_seconds,
+            lookup_seconds=FETCH_LOOKUP_SECONDS,
+            slots=self._slots,
+        )
+
+    def _start_post(self) -> Call:
+        return Call(
+            self._rules,
+            POST_FAULTS,
+            total_seconds=self._webhook_timeout_seconds,
+            lookup_seconds=WEBHOOK_LOOKUP_SECONDS,
+        )
 
 
 def _build_tls(ca_bundle: str | None) -> ssl.SSLContext:
@@ -139,7 +165,7 @@ def _exchange(
     """Exchange one request for the head of its answer; foreign errors, also of reading the body, become the call's."""
     request, target = _prepare(method, url, headers, call, body)
     try:
-        with send(request, target, call) as response:
+        with call.hold_slot(target), send(request, target, call) as response:
             call.get_left_seconds()
             yield response
     except (requests.RequestException, HTTPError, HTTPException, OSError) as error:
