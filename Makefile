@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run demo test chaos lint format bench bench-all lock docs clean
+.PHONY: run demo test chaos lint audit format bench bench-all bench-engine lock docs clean
 
 run: .venv/run
 	@exec $(BIN)/thumbs up
@@ -24,19 +24,30 @@ lint: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# Known vulnerabilities of what is deployed, and suspicious code of ours. Needs the internet: --strict takes no skipped look-up for a pass.
+audit: .venv/audit
+	$(BIN)/bandit --configfile pyproject.toml --quiet --recursive --severity-level medium --confidence-level medium thumbs tasks.py wsgi.py
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements.txt
+
 format: .venv/dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# The pipeline alone takes a minute or two, all of them a quarter of an hour.
+# The pipeline alone takes a minute or two, all of them half an hour.
 bench: .venv/dev
 	$(BIN)/python -m bench.pipeline
 
-bench-all: bench
+bench-all: bench bench-engine
 	$(BIN)/python -m bench.pipeline --engines production
 	$(BIN)/python -m bench.backlog
 	$(BIN)/python -m bench.nodes
 	$(BIN)/python -m bench.courier
+	$(BIN)/python -m bench.safety
+
+# `make bench-engine PEERS=DIR` compares with libvips and sharp too; docs/benchmarks.md says how to install them there.
+bench-engine: .venv/dev
+	$(BIN)/python -m bench.engine $(addprefix --peers ,$(PEERS))
+	$(BIN)/python -m bench.fidelity $(addprefix --peers ,$(PEERS))
 
 # The pages that are made from the code; a test compares them.
 docs: .venv/dev
@@ -61,4 +72,8 @@ clean:
 
 .venv/dev: .venv/run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+.venv/audit: .venv/run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[audit]'
 	@touch $@

@@ -28,9 +28,10 @@ from huey.serializer import SignedSerializer
 from huey.storage import PriorityRedisStorage, SqliteStorage
 from redis import ConnectionPool, RedisError
 
+from thumbs.cautions import list_cautions
 from thumbs.deliver import deliver, dispatch_startable
 from thumbs.errors import QueueUnavailable, SettingsError, UnavailableError
-from thumbs.preparation import prepare
+from thumbs.preparation import forget_secrets, prepare
 from thumbs.process import process
 from thumbs.services import Services, build, check_ledger
 from thumbs.settings import Settings, read_settings
@@ -71,7 +72,10 @@ class QueueConsumer(Consumer):
         """Start the threads, the decoders where this is the worker, and the sweep."""
         _exit_unless_usable(self.huey.services)
         if self.huey is images:
+            forget_secrets(os.environ)
             self.huey.services.sandbox.start()
+        for caution in list_cautions(self.huey.settings):
+            logger.warning(caution)
         self.huey.is_stopping = self.stop_flag
         threading.Thread(target=self._sweep_until_stopped, name="Sweep", daemon=True).start()
         if self.huey is webhooks:
@@ -239,9 +243,9 @@ class HueyDispatcher:
         self._enqueue(webhooks, attempt_delivery, delivery_id, delay_seconds)
 
     def count_jobs(self) -> int:
-        """Count the messages about jobs that wait."""
+        """Count the messages about jobs that wait, for their turn or for their time."""
         with self._asking():
-            return int(images.pending_count())
+            return int(images.pending_count() + images.scheduled_count())
 
     def find_oldest_job_at(self) -> datetime | None:
         """Find since when the message about a job that is next in line has been there; None when none waits.
@@ -291,18 +295,11 @@ def _choose_storage(settings: Settings, name: str) -> dict[str, Any]:
     if settings.redis_url is None:
         return {"storage_class": RingingSqliteStorage, "filename": str(settings.data_dir / f"{name}.db")}
     pool = ConnectionPool.from_url(
-        _relax_tls(settings.redis_url),
+        settings.redis_url,
         socket_timeout=REDIS_TIMEOUT_SECONDS,
         socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
     )
     return {"storage_class": PriorityRedisStorage, "connection_pool": pool}
-
-
-def _relax_tls(url: str) -> str:
-    """Accept a self-signed certificate, as Heroku's Redis has, unless the URL itself says what to require."""
-    if not url.startswith("rediss://") or "ssl_cert_reqs" in url:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=none&ssl_check_hostname=false"
 
 
 def _exit_unless_usable(services: Services) -> None:

@@ -13,7 +13,7 @@ import requests
 from honcho.environ import parse_procfile
 
 from tests.support.chaos import Program, Supervisor
-from tests.support.stack import ROOT, find_free_port, wait_until
+from tests.support.stack import NO_RATE_LIMIT, ROOT, find_free_port, wait_until
 from thumbs.cli.up import DEVELOPMENT_DEFAULTS
 from thumbs.migrations import upgrade
 from thumbs.preparation import prepare
@@ -32,7 +32,8 @@ def end_on_sigterm() -> None:
 def build_environ(data_dir: Path, store: Mapping[str, str], **changes: str) -> dict[str, str]:
     """Build the environment of a service on that store, without what the shell has set for another one."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    return {**clean, **DEVELOPMENT_DEFAULTS, "THUMBS_DATA_DIR": str(data_dir), **store, **changes}
+    ours = {**DEVELOPMENT_DEFAULTS, **NO_RATE_LIMIT, "THUMBS_DATA_DIR": str(data_dir)}
+    return {**clean, **ours, **store, **changes}
 
 
 def migrate(environ: Mapping[str, str]) -> None:

@@ -1,5 +1,6 @@
 """The command line in a data directory of its own: what it prints, and how it ends when something is wrong."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,6 +130,24 @@ def test_accounts_are_listed_oldest_first(migrated: Run) -> None:
         migrated("accounts", "create", name)
     lines = migrated("accounts", "list").stdout.splitlines()
     assert [line.split()[-1] for line in lines] == ["zebra", "acme"]
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "\x1b[2J", "x" * 101])
+def test_name_that_cannot_be_shown_is_refused(migrated: Run, name: str) -> None:
+    result = migrated("accounts", "create", name)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "1 to 100 characters" in result.stderr
+    assert migrated("accounts", "list").stdout == ""
+
+
+def test_list_without_accounts_says_how_to_make_one(migrated: Run) -> None:
+    assert "thumbs accounts create NAME" in migrated("accounts", "list").stderr
+
+
+def test_key_is_listed_with_its_times(migrated: Run) -> None:
+    migrated("accounts", "create", "acme")
+    line = migrated("keys", "list", "acme").stdout
+    assert re.fullmatch(r"key_\w{26}  created 2\S+Z  never used  valid\n", line)
 
 
 def test_another_key_is_printed_once_and_listed_without_its_secret(migrated: Run) -> None:

@@ -149,11 +149,11 @@ def test_ledger_that_does_not_answer_is_no_reason_to_refuse_the_start(
 
 def test_queue_that_is_down_is_told_and_not_raised(services: Services, dispatcher: RecordingDispatcher) -> None:
     assert services.dispatch_job("job_1", 2)
-    assert services.dispatch_delivery("dlv_1", 5)
+    services.dispatch_deliveries(["dlv_1", "dlv_2"])
     dispatcher.is_down = True
     assert not services.dispatch_job("job_1")
-    assert not services.dispatch_delivery("dlv_1")
-    assert (dispatcher.processed, dispatcher.delivered) == ([("job_1", 2)], [("dlv_1", 5)])
+    services.dispatch_deliveries(["dlv_3"])
+    assert (dispatcher.processed, dispatcher.delivered) == ([("job_1", 2)], [("dlv_1", 0), ("dlv_2", 0)])
 
 
 def test_lease_lasts_as_long_as_the_setting_says_and_its_token_is_drawn(services: Services) -> None:
@@ -205,3 +205,11 @@ def test_default_account_is_made_once(services: Services) -> None:
 def test_default_account_needs_the_ledger(dispatcher: RecordingDispatcher, clock: FrozenClock) -> None:
     with pytest.raises(LedgerUnavailable):
         get_default_account(build_test_services(build_lost_ledger(), dispatcher, clock))
+
+
+def test_key_must_be_set_where_the_disk_is_lost(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Heroku dyno's, at every restart: what was encrypted with a key on it could never be read again."""
+    monkeypatch.setenv("DYNO", "web.1")
+    with pytest.raises(SettingsError, match=r"^THUMBS_SECRET_KEY is not set: .* Heroku"):
+        prepare(settings)
+    assert prepare(replace(settings, secret_key=SECRET_KEY)).secret_key == SECRET_KEY

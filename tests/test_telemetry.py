@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 import structlog
 
 from thumbs.telemetry import bind_log_context, clear_log_context, log_context
@@ -86,3 +87,41 @@ def test_bound_ids_stay_until_they_are_cleared() -> None:
     assert structlog.contextvars.get_contextvars() == {"request_id": "r1"}
     clear_log_context()
     assert structlog.contextvars.get_contextvars() == {}
+
+
+HOSTILE = "\r\n2026-11-23T10:15:30Z [info     ] forged\x1b[2J\x9b31m\u202e\u2028\0"
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_nobody_forges_a_line_or_steers_a_terminal_with_what_he_sends(log_format: str) -> None:
+    """Neither in the message, nor in a value, nor inside a value, nor by what an error says."""
+    script = (
+        f"hostile = {HOSTILE!r}\n"
+        'logger.warning("no " + hostile, extra={"url": hostile, "headers": {hostile: [hostile]}})\n'
+        'try: raise ValueError(hostile)\nexcept ValueError: logger.exception("failed")'
+    )
+    text = run(script, log_format)
+    lines = text.splitlines()
+    assert all(char.isprintable() or char == "\n" for char in text)
+    assert len([line for line in lines if line.startswith(("{", "20"))]) == 2
+    assert all(line.startswith(("{", "20", "    ")) for line in lines)
+
+
+def test_traceback_as_text_does_not_show_variables() -> None:
+    """Where `rich` is installed, structlog's own choice would, and the keys and secrets in them."""
+    script = 'secret = "hunter2"\ntry: 1 / 0\nexcept ZeroDivisionError: logger.exception("failed")'
+    text = run(script, log_format="text")
+    assert "ZeroDivisionError" in text
+    assert "hunter2" not in text
+
+
+def test_request_beyond_a_limit_is_not_worth_a_line_and_lost_counters_are_worth_one() -> None:
+    script = (
+        'limiter = logging.getLogger("flask-limiter")\n'
+        "for _ in range(3):\n"
+        '    limiter.info("exceeded")\n'
+        '    try: raise OSError("away")\n'
+        '    except OSError: limiter.exception("Failed to rate limit")\n'
+    )
+    [line] = parse_lines(run(script))
+    assert line["message"] == "Failed to rate limit: away"

@@ -5,13 +5,14 @@ The attempt is on record before anything is sent. A delivery may come twice (aft
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from thumbs import signing
 from thumbs.disabling import look_after
+from thumbs.documents import HIDDEN
 from thumbs.domain import (
     Answer,
     Attempt,
@@ -34,6 +35,8 @@ WEBHOOK_AGENT: Final = "thumbs-webhooks/1"
 GONE: Final = 410
 RETRY_AFTER_STATUSES: Final = frozenset({429, 503})
 """The answers whose Retry-After is heard (RFC 9110 section 10.2.3, RFC 6585 section 4)."""
+MIN_HIDDEN_CHARS: Final = 8
+"""Words of headers that are shorter, such as `Bearer` and `prod`, are not hidden in answers."""
 TELLING_TRIGGERS: Final = frozenset({Trigger.AUTO, Trigger.RECOVER})
 """The attempts that say something about a receiver; what somebody asked for in between does not."""
 
@@ -108,19 +111,28 @@ def _give_back(services: Services, lease: Lease, leased: LeasedDelivery) -> None
 
 
 def _post(services: Services, leased: LeasedDelivery) -> Result:
-    headers = _build_headers(services, leased)
+    stored = leased.endpoint.headers if leased.endpoint else {}
+    custom = {name: services.cipher.decrypt(value) for name, value in stored.items()}
     try:
-        answer = services.outbound.post(leased.delivery.url, leased.body, headers)
+        answer = services.outbound.post(leased.delivery.url, leased.body, custom | _build_headers(services, leased))
     except AttemptError as error:
         return Result(error.code, error.detail or None)
-    return _judge(answer, services.clock.now())
+    return _judge(_hide(answer, " ".join(custom.values()).split()), services.clock.now())
 
 
-def _build_headers(services: Services, leased: LeasedDelivery) -> Mapping[str, str]:
+def _hide(answer: Answer, words: Iterable[str]) -> Answer:
+    """Hide the words of the endpoint's headers where its receiver says them back: answers are recorded and shown."""
+    headers, body = dict(answer.headers), answer.body
+    for word in sorted((word for word in words if len(word) >= MIN_HIDDEN_CHARS), key=len, reverse=True):
+        headers = {name: value.replace(word, HIDDEN) for name, value in headers.items()}
+        body = body.replace(word.encode("utf-8"), HIDDEN.encode()).replace(word.encode("latin-1"), HIDDEN.encode())
+    return replace(answer, headers=headers, body=body)
+
+
+def _build_headers(services: Services, leased: LeasedDelivery) -> dict[str, str]:
     delivery, attempt = leased.delivery, leased.attempt
     timestamp = int(attempt.started_at.timestamp())
-    custom = leased.endpoint.headers if leased.endpoint else {}
-    return {name: services.cipher.decrypt(value) for name, value in custom.items()} | {
+    return {
         "content-type": "application/json",
         "user-agent": name_agent(WEBHOOK_AGENT, services.settings),
         "webhook-id": delivery.event_id,

@@ -1,5 +1,6 @@
-"""How long the queue is, told to every request without counting for each."""
+"""How long the queue is, and each account's part of it, told to every request without counting for each."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from thumbs.errors import QueueUnavailable
@@ -12,7 +13,8 @@ GAUGE_SECONDS: Final = 1.0
 class QueueGauge:
     """Counts the jobs that wait, at most once a second.
 
-    The queue knows how many messages it has at once; to count 100,000 due jobs takes the ledger 10 to 25 ms.
+    The queue knows at once how many messages it has; to count 100,000 queued jobs takes the ledger 10 to 25 ms. To
+    count them by account takes it 45 ms, for all of them together; one account's alone would be 5 to 20 ms, for each.
     """
 
     def __init__(self, ledger: Ledger, dispatcher: Dispatcher, clock: Clock) -> None:
@@ -21,6 +23,8 @@ class QueueGauge:
         self._clock = clock
         self._counted_at = -GAUGE_SECONDS
         self._count = 0
+        self._shared_at = -GAUGE_SECONDS
+        self._shares: Mapping[str, int] = {}
 
     def count(self, limit: int) -> int:
         """Count the jobs that wait, as they were at most a second ago; up to the limit when the queue is down."""
@@ -29,8 +33,15 @@ class QueueGauge:
             self._counted_at = self._clock.monotonic()
         return self._count
 
+    def count_share(self, account_id: str, limit: int) -> int:
+        """Count the account's part of the first `limit` jobs that wait, as they were at most a second ago."""
+        if self._clock.monotonic() - self._shared_at >= GAUGE_SECONDS:
+            self._shares = self._ledger.jobs.count_queued_by_account(limit)
+            self._shared_at = self._clock.monotonic()
+        return self._shares.get(account_id, 0)
+
     def _look(self, limit: int) -> int:
         try:
             return self._dispatcher.count_jobs()
         except QueueUnavailable:
-            return self._ledger.jobs.count_due(self._clock.now(), limit)
+            return self._ledger.jobs.count_queued(limit)

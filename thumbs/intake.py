@@ -63,7 +63,7 @@ def _record(services: Services, jobs: list[Job], batch: Batch | None, key: Idemp
         used = services.ledger.idempotency_keys.find(key.account_id, key.key, jobs[0].created_at)
         if used is not None:
             return _replay(used, key)
-    _check_room(services, len(jobs))
+    _check_room(services, jobs)
     try:
         services.ledger.jobs.record(*jobs, batch=batch, key=key)
     except KeyAlreadyUsed:
@@ -84,13 +84,21 @@ def _replay(used: IdempotencyKey, key: IdempotencyKey) -> Accepted:
     return Accepted(used.resource_id, is_replayed=True)
 
 
-def _check_room(services: Services, job_count: int) -> None:
-    """Refuse when the queue is longer than allowed."""
-    limit = services.settings.max_queued_jobs
-    if services.queue_gauge.count(limit) + job_count > limit:
-        raise Overloaded(
-            f"{limit} jobs are waiting already; try again later.", retry_after_seconds=OVERLOADED_RETRY_SECONDS
-        )
+def _check_room(services: Services, jobs: Sequence[Job]) -> None:
+    """Refuse when the queue, or the account's part of it, is longer than allowed.
+
+    While the whole queue is shorter than one account's part may be, nobody counts by account.
+    """
+    limit, own_limit = services.settings.max_queued_jobs, services.settings.max_queued_jobs_per_account
+    length = services.queue_gauge.count(limit) + len(jobs)
+    if length > limit:
+        raise _build_overloaded(f"{limit} jobs are waiting already; try again later.")
+    if length > own_limit and services.queue_gauge.count_share(jobs[0].account_id, limit) + len(jobs) > own_limit:
+        raise _build_overloaded(f"{own_limit} jobs of this account are waiting already; try again when some have run.")
+
+
+def _build_overloaded(detail: str) -> Overloaded:
+    return Overloaded(detail, retry_after_seconds=OVERLOADED_RETRY_SECONDS)
 
 
 def _check_urls(services: Services, new: NewJob, *, prefix: str = "") -> None:

@@ -17,7 +17,7 @@ class Dispatcher(Protocol):
         """Ask for one attempt of the delivery, not before the delay has passed."""
 
     def count_jobs(self) -> int:
-        """Count the messages about jobs that wait."""
+        """Count the messages about jobs that wait, for their turn or for their time."""
 
     def find_oldest_job_at(self) -> datetime | None:
         """Find since when the message about a job that is next in line has been there; None when none waits."""

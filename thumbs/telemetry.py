@@ -13,13 +13,19 @@ from typing import Any
 
 import structlog
 
-QUIET_LOGGERS = {"huey": logging.WARNING, "alembic.runtime.migration": logging.WARNING, "urllib3": logging.ERROR}
-"""Libraries that tell at INFO what we tell ourselves; urllib3 warns with whole URLs, whose queries may be secret."""
-
+QUIET_LOGGERS = {
+    "huey": logging.WARNING,
+    "alembic.runtime.migration": logging.WARNING,
+    "flask-limiter": logging.WARNING,
+    "urllib3": logging.ERROR,
+}
+"""Libraries that tell at INFO what we tell ourselves, or every request that is refused; urllib3 warns with whole URLs,
+whose queries may be secret."""
 
 FLOODING_LOGGERS = (
     "huey.consumer.Worker",
     "huey.consumer.Scheduler",
+    "flask-limiter",
     "tasks",
     "thumbs.services",
     "thumbs.ledger.database",
@@ -37,7 +43,7 @@ class FloodGate(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Decide on a line."""
-        is_library = record.name.startswith("huey.")
+        is_library = record.name.startswith(("huey.", "flask-limiter"))
         if record.levelno < logging.WARNING or (record.levelno >= logging.ERROR and not is_library):
             return True
         now = time.monotonic()
@@ -92,9 +98,28 @@ def clear_log_context() -> None:
 def _renderers(log_format: str) -> list[Any]:
     if log_format == "json":
         return [_add_severity, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    return [structlog.stdlib.add_log_level, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=sys.stdout.isatty(),
+        exception_formatter=structlog.dev.plain_traceback,  # Where `rich` is installed, another one shows variables.
+    )
+    return [structlog.stdlib.add_log_level, structlog.processors.format_exc_info, _escape, renderer]
 
 
 def _add_severity(_logger: Any, method: str, line: dict[str, Any]) -> dict[str, Any]:
     """Name the level as log collectors read it, and the text as `message`."""
     return {"severity": method.upper(), "message": line.pop("event"), **line}
+
+
+def _escape(_logger: Any, _method: str, line: dict[str, Any]) -> dict[str, Any]:
+    """Write out what would begin another line or steer a terminal; a traceback's lines are indented."""
+    traceback = line.pop("exception", None)
+    escaped = {name: _escape_text(value) if isinstance(value, str) else value for name, value in line.items()}
+    if traceback is not None:
+        escaped["exception"] = "\n".join(f"    {_escape_text(each)}" for each in traceback.split("\n"))
+    return escaped
+
+
+def _escape_text(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)

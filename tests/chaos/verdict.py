@@ -48,7 +48,7 @@ def is_at_rest(environ: dict[str, str]) -> bool:
         ledger, url = services.ledger, services.settings.database_url
         try:
             return not (
-                ledger.jobs.count_due(FAR, 1) or ledger.jobs.list_expired_leases(FAR, 1) or _has_open_deliveries(url)
+                ledger.jobs.count_queued(1) or ledger.jobs.list_expired_leases(FAR, 1) or _has_open_deliveries(url)
             )
         except (LedgerUnavailable, DBAPIError):
             return False

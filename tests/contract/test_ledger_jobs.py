@@ -178,3 +178,14 @@ def test_job_without_callback_ends_with_an_event_and_no_delivery(ledger: Ledger)
 def test_delivery_starts_pending_and_due(ledger: Ledger) -> None:
     delivery = record_ended_job(ledger).deliveries[0]
     assert (delivery.status, delivery.next_attempt_at) == (DeliveryStatus.PENDING, NOW)
+
+
+def test_queued_jobs_are_counted_for_each_account_up_to_a_limit_in_all(ledger: Ledger) -> None:
+    """What is to wait for its time counts, what runs or has ended does not."""
+    first, second = record_job(ledger).account_id, record_ended_job(ledger).job.account_id
+    record_job(ledger, account_id=first)
+    record_job(ledger, account_id=first, run_at=LATER)
+    record_job(ledger, account_id=second)
+    assert ledger.jobs.lease(build_lease(record_job(ledger, account_id=second).id), NOW)
+    assert ledger.jobs.count_queued_by_account(100) == {first: 3, second: 1}
+    assert sum(ledger.jobs.count_queued_by_account(2).values()) == 2

@@ -241,7 +241,7 @@ def test_full_disk_refuses_jobs_and_corrupts_nothing(tmp_path: Path, source: Sou
         assert stack.wait_for_job(stack.submit(source_url=source.url("/i"))["id"])["status"] == "succeeded"
         assert stack.wait_for_job(running["id"])["status"] == "succeeded"
     files = {path.name: check_integrity(path) for path in (tmp_path / "var").glob("*.db")}
-    assert files == dict.fromkeys(("images.db", "ledger.db", "webhooks.db"), "ok")
+    assert files == dict.fromkeys(("images.db", "ledger.db", "limits.db", "webhooks.db"), "ok")
 
 
 def test_work_that_outlasts_a_stop_is_given_back_and_finished_by_the_next_start(

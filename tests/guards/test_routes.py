@@ -115,7 +115,9 @@ def test_every_operation_of_the_openapi_document_is_described(document: dict[str
         if method != "parameters"
     ]
     assert [(path, method) for path, method, operation in operations if not operation.get("summary")] == []
-    assert [(path, method) for path, method, operation in operations if "default" not in operation["responses"]] == []
+    assert [(path, method) for path, method, operation in operations if "default" in operation["responses"]] == []
+    ids = [operation["operationId"] for _, _, operation in operations]
+    assert len(ids) == len(set(ids))
 
 
 def test_path_parameters_of_the_openapi_document_are_declared(document: dict[str, Any]) -> None:

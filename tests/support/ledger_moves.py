@@ -127,8 +127,9 @@ class JobMoves(LedgerMachine):
     def claim_undispatched_jobs(self) -> None:
         """Exactly the due jobs that were dispatched longer ago than the grace are claimed, once."""
         now, since = self.model.now, self.model.now - GRACE
-        due = [job for job in self.model.jobs.values() if job.status is JobStatus.QUEUED and job.run_at <= now]
-        assert self.ledger.jobs.count_due(now, LIMIT) == len(due)
+        queued = [job for job in self.model.jobs.values() if job.status is JobStatus.QUEUED]
+        assert self.ledger.jobs.count_queued(LIMIT) == len(queued)
+        due = [job for job in queued if job.run_at <= now]
         late = [model for model in due if model.dispatched_at < since]
         assert set(self.ledger.jobs.claim_undispatched(now, since, LIMIT)) == {model.job.id for model in late}
         for model in late:

@@ -9,7 +9,7 @@ from tests.support.dispatcher import RecordingDispatcher
 from tests.support.services import accept, build_test_services
 from thumbs.accounts import create_account
 from thumbs.domain import Account, ApiKey
-from thumbs.keys import build_key
+from thumbs.keys import build_key, parse_key
 from thumbs.ledger import Ledger
 from thumbs.services import Services
 from thumbs.web import create_app
@@ -35,6 +35,13 @@ def create_key(services: Services, account: Account) -> tuple[str, str]:
     text, secret_sha256 = build_key(key_id, services.random.randbytes(32))
     services.ledger.accounts.record_key(ApiKey(key_id, account.id, secret_sha256, NOW))
     return key_id, text
+
+
+def parse_id(text: str) -> str:
+    """Parse the id of a key's text."""
+    presented = parse_key(text)
+    assert presented is not None
+    return presented.id
 
 
 def bearer(text: str) -> dict[str, str]:
@@ -131,3 +138,24 @@ def test_without_authentication_everybody_is_the_default_account(
     account = ledger.accounts.find_by_name("default")
     assert account is not None
     assert ledger.jobs.get(account.id, job["id"])
+
+
+def test_every_refusal_says_the_same(client: FlaskClient, services: Services, account: Account) -> None:
+    """Whether it was the id or the secret that is wrong, or the key was revoked, is nobody's matter."""
+    key_id, key = create_key(services, account)
+    _, revoked = create_key(services, account)
+    services.ledger.accounts.revoke_key(parse_id(revoked), NOW)
+    wrong = key[:-2] + ("AA" if not key.endswith("AA") else "BB")
+    unknown, _ = build_key(services.new_id("key"), bytes(32))
+    presented = [{}, *({"Authorization": f"Bearer {each}"} for each in (wrong, unknown, revoked, "x"))]
+    answers = [client.get("/v1/jobs", headers=headers) for headers in presented]
+    problems = [answer.get_json() | {"request_id": ""} for answer in answers]
+    assert problems == [problems[0]] * len(presented)
+    assert {answer.headers["WWW-Authenticate"] for answer in answers} == {'Bearer realm="thumbs"'}
+    assert services.ledger.accounts.find_key(key_id) is not None
+
+
+def test_refused_key_is_not_used(client: FlaskClient, services: Services, account: Account) -> None:
+    _, key = create_key(services, account)
+    client.get("/v1/jobs", headers=bearer(key[:-2] + ("AA" if not key.endswith("AA") else "BB")))
+    assert services.ledger.accounts.list_keys(account.id)[0].last_used_at is None

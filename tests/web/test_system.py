@@ -56,6 +56,7 @@ def test_ready_tells_how_long_the_oldest_job_has_waited(
 def list_failing(client: FlaskClient) -> set[str]:
     answer = client.get("/readyz")
     assert (answer.status_code, answer.content_type) == (503, "application/problem+json")
+    assert int(answer.headers["Retry-After"]) > 0
     parts: dict[str, str] = answer.get_json()["errors"]["parts"]
     failing = {name for name, state in parts.items() if state != "ok"}
     assert all(name in answer.get_json()["detail"] for name in failing)

@@ -1,5 +1,7 @@
 """`thumbs accounts` and `thumbs keys`: who may come in. A key is shown once; only its hash is kept."""
 
+from typing import Final
+
 import click
 
 from thumbs.accounts import create_account
@@ -8,6 +10,8 @@ from thumbs.documents import format_moment
 from thumbs.domain import Account, ApiKey
 from thumbs.keys import KEY_SECRET_BYTES, build_key
 from thumbs.services import Services
+
+MAX_NAME_CHARS: Final = 100
 
 
 @click.group()
@@ -19,6 +23,8 @@ def accounts() -> None:
 @click.argument("name")
 def create(name: str) -> None:
     """Make an account NAME with a first API key, and print both secrets, once."""
+    if not name.strip() or not name.isprintable() or len(name) > MAX_NAME_CHARS:
+        raise click.UsageError(f"NAME: expected 1 to {MAX_NAME_CHARS} characters that can be seen.")
     with open_services() as services:
         account = create_account(services, name)
         if account is None:
@@ -33,8 +39,11 @@ def create(name: str) -> None:
 def list_accounts() -> None:
     """List the accounts."""
     with open_services() as services:
-        for account in services.ledger.accounts.list_all():
-            click.echo(f"{account.id}  {format_moment(account.created_at)}  {account.name}")
+        found = services.ledger.accounts.list_all()
+    for account in found:
+        click.echo(f"{account.id}  created {format_moment(account.created_at)}  {account.name}")
+    if not found:
+        click.echo("There is no account yet; `thumbs accounts create NAME` makes one.", err=True)
 
 
 @click.group()
@@ -53,12 +62,15 @@ def create_key(name: str) -> None:
 @keys.command("list")
 @click.argument("name")
 def list_keys(name: str) -> None:
-    """List the API keys of the account NAME."""
+    """List the API keys of the account NAME. When one was last used is known to the minute."""
     with open_services() as services:
-        for key in services.ledger.accounts.list_keys(_get_account(services, name).id):
-            state = f"revoked {format_moment(key.revoked_at)}" if key.revoked_at else "valid"
-            used = format_moment(key.last_used_at) or "never used"
-            click.echo(f"{key.id}  {format_moment(key.created_at)}  {used}  {state}")
+        found = services.ledger.accounts.list_keys(_get_account(services, name).id)
+    for key in found:
+        state = f"revoked {format_moment(key.revoked_at)}" if key.revoked_at else "valid"
+        used = f"used {format_moment(key.last_used_at)}" if key.last_used_at else "never used"
+        click.echo(f"{key.id}  created {format_moment(key.created_at)}  {used}  {state}")
+    if not found:
+        click.echo(f"The account has no key; `thumbs keys create {name}` makes one.", err=True)
 
 
 @keys.command("revoke")

@@ -24,6 +24,7 @@ from urllib.parse import unquote, urlsplit
 import click
 
 from thumbs.addresses import DEFAULT_PORTS, check_url
+from thumbs.cautions import LOOPBACK_HOSTS
 from thumbs.cli.environment import NoDispatcher, load_settings
 from thumbs.domain import Blob, DecodeLimits, ThumbnailSpec
 from thumbs.errors import LedgerUnavailable, QueueUnavailable, SettingsError, ThumbsError, UrlNotAllowed
@@ -47,7 +48,6 @@ PRIVATE_URLS: Final = ("http://10.0.0.1/", "http://192.168.0.1/", "http://127.0.
 METADATA_URL: Final = "http://169.254.169.254/"
 """Where clouds hand out credentials to whoever can ask from inside."""
 TINY_GIF: Final = base64.b64decode("R0lGODdhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs=")
-LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Level(StrEnum):

@@ -32,6 +32,7 @@ DEVELOPMENT_DEFAULTS: Final[Mapping[str, str]] = {
     "THUMBS_ALLOW_CIDRS": "127.0.0.0/8,::1/128",
     "THUMBS_CALLBACK_SCHEMES": "https,http",
     "THUMBS_LOG_FORMAT": "text",
+    "THUMBS_RATE_LIMIT": "6000/minute",
 }
 PROCESSES: Final = ("web", "worker", "courier")
 KILL_AFTER_SECONDS: Final = 28

@@ -46,6 +46,8 @@ _FINISH = (
     .values({name: sa.bindparam(name) for name in _ENDED} | {"lease_token": None, "lease_until": None})
 )
 
+_IS_QUEUED: Final = jobs.c.status == JobStatus.QUEUED
+
 
 class Jobs:
     """The jobs of the ledger."""
@@ -129,12 +131,18 @@ class Jobs:
         with self._database.writing() as connection:
             delete_jobs(connection, [job.id])
 
-    def count_due(self, now: datetime, limit: int) -> int:
-        """Count the queued jobs that are due, up to a limit."""
-        is_due = (jobs.c.status == JobStatus.QUEUED, jobs.c.run_at <= now)
-        due = sa.select(sa.literal(1)).select_from(jobs).where(*is_due).limit(limit)
+    def count_queued(self, limit: int) -> int:
+        """Count the queued jobs, also those whose time has not come, up to a limit."""
+        queued = sa.select(sa.literal(1)).select_from(jobs).where(_IS_QUEUED).limit(limit)
         with self._database.reading() as connection:
-            return connection.scalar(sa.select(sa.func.count()).select_from(due.subquery())) or 0
+            return connection.scalar(sa.select(sa.func.count()).select_from(queued.subquery())) or 0
+
+    def count_queued_by_account(self, limit: int) -> dict[str, int]:
+        """Count the queued jobs of each account that has some, up to a limit in all."""
+        queued = sa.select(jobs.c.account_id).where(_IS_QUEUED).limit(limit).subquery()
+        query = sa.select(queued.c.account_id, sa.func.count()).group_by(queued.c.account_id)
+        with self._database.reading() as connection:
+            return {row.account_id: row[1] for row in connection.execute(query)}
 
     def list_expired_leases(self, now: datetime, limit: int) -> list[tuple[Job, Lease]]:
         """List running jobs whose worker has let its lease run out, with that stale lease."""

@@ -13,16 +13,15 @@ from thumbs import __version__
 from thumbs.services import Services
 from thumbs.telemetry import bind_log_context, clear_log_context
 from thumbs.web import batches, classic, deliveries, endpoints, events, jobs, pages, system, thumbnails
-from thumbs.web.context import SERVICES, WAITING_ROOM
-from thumbs.web.problems import ProblemApi, register_error_handlers
+from thumbs.web.context import RATE_LIMIT, SERVICES, WAITING_ROOM, get_rate_limit
+from thumbs.web.headers import set_headers
+from thumbs.web.limiting import RateLimit
+from thumbs.web.openapi import build_api
+from thumbs.web.origins import check_origin
+from thumbs.web.parsing import MAX_BODY_BYTES
+from thumbs.web.problems import register_error_handlers
 from thumbs.web.waiting import WaitingRoom
 
-MAX_BODY_BYTES: Final = 64 * 1024
-CONTENT_SECURITY_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
-"""No inline script anywhere; Swagger UI sets inline styles."""
 BLUEPRINTS: Final = (
     jobs.blueprint,
     batches.blueprint,
@@ -52,7 +51,9 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it.
     app.extensions[SERVICES] = services
     app.extensions[WAITING_ROOM] = WaitingRoom(services, is_stopping=is_stopping)
+    app.extensions[RATE_LIMIT] = RateLimit(app, services.settings)
     app.before_request(_begin_request)
+    app.before_request(check_origin)
     app.after_request(_finish_response)
     app.teardown_request(lambda _error: clear_log_context())
     _register_routes(app)
@@ -61,9 +62,7 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
 
 
 def _register_routes(app: Flask) -> None:
-    api = ProblemApi(app)
-    api.spec.components.security_scheme("api_key", {"type": "http", "scheme": "bearer"})
-    api.spec.options["security"] = [{"api_key": []}]
+    api = build_api(app)
     for blueprint in BLUEPRINTS:
         api.register_blueprint(blueprint)
     app.register_blueprint(pages.blueprint)
@@ -86,15 +85,13 @@ def _begin_request() -> None:
     bind_log_context(request_id=g.request_id)
     if not _HOST.fullmatch(request.host):
         raise BadRequest("The Host header is not the name of a host.")
+    request.environ.pop("HTTP_IF_MATCH", None)  # werkzeug would make it a 412 with a body that is no problem document.
     if "\0" in request.path:
         raise NotFound  # PostgreSQL's text cannot hold it, so nothing has such a name.
 
 
 def _finish_response(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    if response.mimetype == "text/html":
-        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-        response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["X-Frame-Options"] = "DENY"
+    response.headers.update(get_rate_limit().describe())
+    set_headers(response)
     return response

@@ -7,13 +7,17 @@ from thumbs.domain import Account
 from thumbs.errors import Unauthorized
 from thumbs.keys import is_secret_of, parse_key
 from thumbs.services import Services
-from thumbs.web.context import get_services
+from thumbs.web.context import get_rate_limit, get_services
 
 
 def require_account() -> None:
-    """Put the caller's account on `g`, before every view of a protected blueprint. Raises Unauthorized."""
+    """Put the caller's account on `g`, and count its request, before every view of a protected blueprint.
+
+    Raises Unauthorized, and TooManyRequests.
+    """
     services = get_services()
     g.account = _find_account(services) if services.settings.auth == "required" else get_default_account(services)
+    get_rate_limit().check()
 
 
 def _find_account(services: Services) -> Account:

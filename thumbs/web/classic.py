@@ -18,8 +18,9 @@ from thumbs.intake import accept_job
 from thumbs.web.auth import require_account
 from thumbs.web.context import get_public_url, get_services, get_waiting_room
 from thumbs.web.jobs import RETRY_AFTER_SECONDS, build_new_job
+from thumbs.web.openapi import BYTES, tell_headers, tell_problem, tell_unchanged
 from thumbs.web.problems import build_problem
-from thumbs.web.schemas import AnswerSchema, JobSchema, check_url_size
+from thumbs.web.schemas import AnswerSchema, JobSchema, build_url_field
 from thumbs.web.thumbnails import render_blob
 from thumbs.web.waiting import MAX_WAIT_SECONDS
 
@@ -34,20 +35,34 @@ media = Blueprint("media", __name__, description="The classic routes' output.")
 class UrlQuerySchema(Schema):
     """Which source."""
 
-    url = fields.String(required=True, validate=check_url_size)
+    url = build_url_field("The original image: http or https, at a public address.", required=True)
 
 
 class OutputSchema(AnswerSchema):
     """Where the output will be."""
 
-    outputFileName = fields.String(required=True)  # noqa: N815 - as its callers know it
+    outputFileName = fields.String(  # noqa: N815 - as its callers know it
+        required=True, metadata={"pattern": r"^[0-9a-f]{32}\.jpg$"}
+    )
     job = fields.Nested(JobSchema, required=True)
 
 
 @blueprint.get("/generateThumbnail")
 @blueprint.arguments(UrlQuerySchema, location="query")
-@blueprint.response(200, content_type="image/jpeg", description="The thumbnail, or a black image and X-Thumbs-Error.")
-@blueprint.alt_response(202, schema=JobSchema, description="Not ready after 25 s: see Location.")
+@blueprint.response(
+    200,
+    BYTES,
+    content_type="image/jpeg",
+    description="The thumbnail, or a black image and X-Thumbs-Error.",
+    headers=tell_headers("Cache-Control", sometimes=("ETag", ERROR_HEADER)),
+)
+@blueprint.alt_response(
+    202,
+    schema=JobSchema,
+    description="Not ready after 25 s: see Location.",
+    headers=tell_headers("Location", "Retry-After"),
+)
+@blueprint.alt_response(**tell_unchanged())
 def generate_thumbnail(query: dict[str, Any]) -> BaseResponse:
     """Make a thumbnail and answer with its bytes."""
     try:
@@ -65,7 +80,12 @@ def generate_thumbnail(query: dict[str, Any]) -> BaseResponse:
 
 @blueprint.get("/generateThumbnailAsync")
 @blueprint.arguments(UrlQuerySchema, location="query")
-@blueprint.response(200, OutputSchema, description="Accepted: the output will be at /media/{outputFileName}.")
+@blueprint.response(
+    200,
+    OutputSchema,
+    description="Accepted: the output will be at /media/{outputFileName}.",
+    headers=tell_headers("Location"),
+)
 def generate_thumbnail_async(query: dict[str, Any]) -> Response:
     """Make a thumbnail, and say at once where it will be."""
     job = _accept(query["url"])
@@ -77,7 +97,17 @@ def generate_thumbnail_async(query: dict[str, Any]) -> Response:
 
 @media.get("/media/<name>")
 @media.doc(security=[])
-@media.response(200, content_type="image/jpeg", description="The thumbnail.")
+@media.response(
+    200,
+    BYTES,
+    content_type="image/jpeg",
+    description="The thumbnail.",
+    headers=tell_headers("ETag", "Cache-Control"),
+)
+@media.alt_response(**tell_unchanged())
+@media.alt_response(
+    **tell_problem(404, "There is no such output, or not yet.", sometimes=("Retry-After", ERROR_HEADER))
+)
 def get_media(name: str) -> BaseResponse:
     """Get the output of `/generateThumbnailAsync`; 404 with Retry-After until it is ready."""
     services = get_services()

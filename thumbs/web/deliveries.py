@@ -9,9 +9,9 @@ from thumbs.documents import describe_delivery
 from thumbs.domain import Delivery, DeliveryFilter, DeliveryStatus
 from thumbs.web.auth import require_account
 from thumbs.web.context import get_services
+from thumbs.web.openapi import tell_problem
 from thumbs.web.paging import cut_page
 from thumbs.web.parsing import StrictBlueprint
-from thumbs.web.problems import ProblemSchema
 from thumbs.web.schemas import DeliveryPageSchema, DeliveryQuerySchema, DeliverySchema, NothingSchema
 
 blueprint = StrictBlueprint(
@@ -22,7 +22,7 @@ blueprint.before_request(require_account)
 
 @blueprint.get("")
 @blueprint.arguments(DeliveryQuerySchema, location="query")
-@blueprint.response(200, DeliveryPageSchema)
+@blueprint.response(200, DeliveryPageSchema, description="A page of deliveries.")
 def list_deliveries(query: dict[str, Any]) -> Response:
     """List deliveries, newest first, each with its attempts."""
     where = DeliveryFilter(
@@ -38,7 +38,7 @@ def list_deliveries(query: dict[str, Any]) -> Response:
 
 
 @blueprint.get("/<delivery_id>")
-@blueprint.response(200, DeliverySchema)
+@blueprint.response(200, DeliverySchema, description="The delivery.")
 def get_delivery(delivery_id: str) -> Response:
     """Get a delivery with its attempts."""
     return _render(get_services().ledger.deliveries.get(g.account.id, delivery_id))
@@ -47,8 +47,8 @@ def get_delivery(delivery_id: str) -> Response:
 @blueprint.post("/<delivery_id>/redeliver")
 @blueprint.arguments(NothingSchema, required=False)
 @blueprint.response(202, DeliverySchema, description="On its way, once more.")
-@blueprint.alt_response(409, schema=ProblemSchema, description="It is being sent right now.")
-@blueprint.alt_response(410, schema=ProblemSchema, description="Its endpoint is deleted.")
+@blueprint.alt_response(**tell_problem(409, "It is being sent right now."))
+@blueprint.alt_response(**tell_problem(410, "Its endpoint is deleted."))
 def redeliver(_: dict[str, Any], delivery_id: str) -> Response:
     """Send a delivery again at once: one attempt with the same id and bytes, signed with the keys of today."""
     response = _render(endpoints.redeliver(get_services(), g.account, delivery_id))

@@ -11,9 +11,9 @@ from thumbs.domain import Endpoint
 from thumbs.lanes import tell_health
 from thumbs.web.auth import require_account
 from thumbs.web.context import get_public_url, get_services
+from thumbs.web.openapi import tell_headers, tell_problem
 from thumbs.web.paging import cut_page
 from thumbs.web.parsing import StrictBlueprint, refuse_field
-from thumbs.web.problems import ProblemSchema
 from thumbs.web.schemas import (
     EndpointChangeSchema,
     EndpointPageSchema,
@@ -37,8 +37,10 @@ blueprint.before_request(require_account)
 
 @blueprint.post("")
 @blueprint.arguments(EndpointRequestSchema)
-@blueprint.response(201, NewEndpointSchema, description="Registered; a ping is on its way.")
-@blueprint.alt_response(409, schema=ProblemSchema, description="The account has as many endpoints as it may.")
+@blueprint.response(
+    201, NewEndpointSchema, description="Registered; a ping is on its way.", headers=tell_headers("Location")
+)
+@blueprint.alt_response(**tell_problem(409, "The account has as many endpoints as it may."))
 def create_endpoint(body: dict[str, Any]) -> Response:
     """Register a receiver. The answer holds its signing secret, which is not shown again."""
     endpoint, secret = endpoints.create_endpoint(get_services(), g.account, endpoints.NewEndpoint(**body))
@@ -50,7 +52,7 @@ def create_endpoint(body: dict[str, Any]) -> Response:
 
 @blueprint.get("")
 @blueprint.arguments(PageQuerySchema, location="query")
-@blueprint.response(200, EndpointPageSchema)
+@blueprint.response(200, EndpointPageSchema, description="A page of endpoints.")
 def list_endpoints(query: dict[str, Any]) -> Response:
     """List endpoints, newest first."""
     before_id, limit = query["cursor"], query["limit"]
@@ -61,7 +63,7 @@ def list_endpoints(query: dict[str, Any]) -> Response:
 
 
 @blueprint.get("/<endpoint_id>")
-@blueprint.response(200, EndpointSchema)
+@blueprint.response(200, EndpointSchema, description="The endpoint.")
 def get_endpoint(endpoint_id: str) -> Response:
     """Get an endpoint."""
     return _render(get_services().ledger.endpoints.get(g.account.id, endpoint_id))
@@ -69,8 +71,8 @@ def get_endpoint(endpoint_id: str) -> Response:
 
 @blueprint.patch("/<endpoint_id>")
 @blueprint.arguments(EndpointChangeSchema)
-@blueprint.response(200, EndpointSchema)
-@blueprint.alt_response(409, schema=ProblemSchema, description="There is no value that the header could keep.")
+@blueprint.response(200, EndpointSchema, description="The endpoint.")
+@blueprint.alt_response(**tell_problem(409, "There is no value that the header could keep."))
 def change_endpoint(body: dict[str, Any], endpoint_id: str) -> Response:
     """Change what is named; the rest stays as it is. What waits for the endpoint goes to its new URL."""
     return _render(endpoints.change_endpoint(get_services(), g.account, endpoint_id, body))
@@ -86,7 +88,7 @@ def delete_endpoint(endpoint_id: str) -> Response:
 
 @blueprint.post("/<endpoint_id>/enable")
 @blueprint.arguments(NothingSchema, required=False)
-@blueprint.response(200, EndpointSchema)
+@blueprint.response(200, EndpointSchema, description="The endpoint.")
 def enable_endpoint(_: dict[str, Any], endpoint_id: str) -> Response:
     """Enable an endpoint, with nothing held against it. What it missed comes by `recover`."""
     return _render(endpoints.enable_endpoint(get_services(), g.account, endpoint_id))
@@ -94,7 +96,7 @@ def enable_endpoint(_: dict[str, Any], endpoint_id: str) -> Response:
 
 @blueprint.post("/<endpoint_id>/disable")
 @blueprint.arguments(NothingSchema, required=False)
-@blueprint.response(200, EndpointSchema)
+@blueprint.response(200, EndpointSchema, description="The endpoint.")
 def disable_endpoint(_: dict[str, Any], endpoint_id: str) -> Response:
     """Disable an endpoint. What waits for it, and what happens meanwhile, is recorded as `endpoint_disabled`."""
     return _render(endpoints.disable_endpoint(get_services(), g.account, endpoint_id))
@@ -113,8 +115,8 @@ def ping_endpoint(_: dict[str, Any], endpoint_id: str) -> Response:
 
 @blueprint.post("/<endpoint_id>/rotate-secret")
 @blueprint.arguments(RotateRequestSchema, required=False)
-@blueprint.response(200, RotationSchema)
-@blueprint.alt_response(409, schema=ProblemSchema, description="Somebody else has rotated it at the same time.")
+@blueprint.response(200, RotationSchema, description="The new secret.")
+@blueprint.alt_response(**tell_problem(409, "Somebody else has rotated it at the same time."))
 def rotate_secret(body: dict[str, Any], endpoint_id: str) -> Response:
     """Draw a new signing secret; the one before signs, too, until its time is up.
 
@@ -127,7 +129,7 @@ def rotate_secret(body: dict[str, Any], endpoint_id: str) -> Response:
 @blueprint.post("/<endpoint_id>/recover")
 @blueprint.arguments(RecoverRequestSchema)
 @blueprint.response(202, RecoverySchema, description="On their way, a few each second.")
-@blueprint.alt_response(409, schema=ProblemSchema, description="The endpoint is disabled.")
+@blueprint.alt_response(**tell_problem(409, "The endpoint is disabled."))
 def recover(body: dict[str, Any], endpoint_id: str) -> Response:
     """Send once more what was never delivered of the events that were made from `since` to `until`.
 

@@ -11,6 +11,7 @@ from thumbs.domain import Event, EventFilter, EventType
 from thumbs.web.auth import require_account
 from thumbs.web.context import get_services, get_waiting_room
 from thumbs.web.jobs import RETRY_AFTER_SECONDS
+from thumbs.web.openapi import tell_headers
 from thumbs.web.parsing import StrictBlueprint
 from thumbs.web.schemas import EventPageSchema, EventQuerySchema, WaitHeaderSchema
 from thumbs.web.waiting import parse_wait
@@ -25,7 +26,12 @@ blueprint.before_request(require_account)
 @blueprint.get("")
 @blueprint.arguments(EventQuerySchema, location="query")
 @blueprint.arguments(WaitHeaderSchema, location="headers")
-@blueprint.response(200, EventPageSchema)
+@blueprint.response(
+    200,
+    EventPageSchema,
+    description="Events; none, if none came within the wait asked for.",
+    headers=tell_headers(sometimes=("Preference-Applied", "Retry-After")),
+)
 def list_events(query: dict[str, Any], headers: dict[str, Any]) -> Response:
     """List events in the order in which they became known, oldest first; `Prefer: wait=N` waits for the next one."""
     services, where, limit = get_services(), _build_filter(query), query["limit"]

@@ -13,9 +13,9 @@ from thumbs.domain import FINAL_JOB_STATUSES, Fit, Job, JobFilter, JobStatus, Ne
 from thumbs.intake import Accepted, accept_job
 from thumbs.web.auth import require_account
 from thumbs.web.context import get_public_url, get_services, get_waiting_room
+from thumbs.web.openapi import tell_callback, tell_headers, tell_problem, tell_unchanged
 from thumbs.web.paging import cut_page
 from thumbs.web.parsing import StrictBlueprint
-from thumbs.web.problems import ProblemSchema
 from thumbs.web.schemas import (
     CreateHeaderSchema,
     DeliveryPageSchema,
@@ -36,10 +36,21 @@ blueprint.before_request(require_account)
 
 
 @blueprint.post("")
+@blueprint.doc(**tell_callback("The job has ended: `job.succeeded` or `job.failed`."))
 @blueprint.arguments(JobRequestSchema)
 @blueprint.arguments(CreateHeaderSchema, location="headers")
-@blueprint.response(202, JobSchema, description="Accepted: on disk, and on its way.")
-@blueprint.alt_response(200, schema=JobSchema, description="Final within the wait asked for, or accepted before.")
+@blueprint.response(
+    202,
+    JobSchema,
+    description="Accepted: on disk, and on its way.",
+    headers=tell_headers("Location", sometimes=("Retry-After",)),
+)
+@blueprint.alt_response(
+    200,
+    schema=JobSchema,
+    description="Final within the wait asked for, or accepted before.",
+    headers=tell_headers("Location", sometimes=("Retry-After", "Idempotent-Replayed", "Preference-Applied")),
+)
 def create_job(body: dict[str, Any], headers: dict[str, Any]) -> Response:
     """Create a job.
 
@@ -60,7 +71,7 @@ def create_job(body: dict[str, Any], headers: dict[str, Any]) -> Response:
 
 @blueprint.get("")
 @blueprint.arguments(JobQuerySchema, location="query")
-@blueprint.response(200, JobPageSchema)
+@blueprint.response(200, JobPageSchema, description="A page of jobs.")
 def list_jobs(query: dict[str, Any]) -> Response:
     """List jobs, newest first."""
     services, limit = get_services(), query["limit"]
@@ -79,8 +90,13 @@ def list_jobs(query: dict[str, Any]) -> Response:
 
 @blueprint.get("/<job_id>")
 @blueprint.arguments(WaitHeaderSchema, location="headers")
-@blueprint.response(200, JobSchema)
-@blueprint.alt_response(304, description="Unchanged since the ETag of `If-None-Match`.")
+@blueprint.response(
+    200,
+    JobSchema,
+    description="The job.",
+    headers=tell_headers("ETag", sometimes=("Retry-After", "Preference-Applied")),
+)
+@blueprint.alt_response(**tell_unchanged())
 def get_job(headers: dict[str, Any], job_id: str) -> BaseResponse:
     """Get a job: the fallback for callers without a webhook. `Prefer: wait=N` waits for its end."""
     job = get_services().ledger.jobs.get(g.account.id, job_id)
@@ -92,7 +108,7 @@ def get_job(headers: dict[str, Any], job_id: str) -> BaseResponse:
 
 @blueprint.delete("/<job_id>")
 @blueprint.response(204, description="Cancelled, or forgotten.")
-@blueprint.alt_response(409, schema=ProblemSchema, description="The job is running.")
+@blueprint.alt_response(**tell_problem(409, "The job is running."))
 def delete_job(job_id: str) -> Response:
     """Cancel a queued job (it ends as `failed`, `cancelled`), or forget a final one with its thumbnail."""
     cancel.delete_job(get_services(), g.account, job_id)
@@ -100,8 +116,8 @@ def delete_job(job_id: str) -> Response:
 
 
 @blueprint.get("/<job_id>/deliveries")
-@blueprint.response(200, DeliveryPageSchema)
-def list_deliveries(job_id: str) -> Response:
+@blueprint.response(200, DeliveryPageSchema, description="All of them.")
+def list_job_deliveries(job_id: str) -> Response:
     """List the job's deliveries, each with its attempts."""
     services = get_services()
     job = services.ledger.jobs.get(g.account.id, job_id)

@@ -8,13 +8,13 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-import marshmallow as ma
 from flask import Flask, Response, g, json, request
 from flask_smorest import Api
 from werkzeug.exceptions import HTTPException
 
 from thumbs.errors import RequestError, UnavailableError
 from thumbs.web.context import get_public_url
+from thumbs.web.schemas import ProblemSchema
 
 PROBLEM_TYPE: Final = "application/problem+json"
 UNAVAILABLE_RETRY_SECONDS: Final = 5
@@ -27,9 +27,11 @@ CODES: Final[Mapping[int, str]] = {
     405: "method_not_allowed",
     409: "conflict",
     413: "body_too_large",
+    414: "uri_too_long",
     415: "unsupported_media_type",
     422: "validation_failed",
     429: "rate_limited",
+    431: "headers_too_large",
     500: "internal_error",
     503: "unavailable",
 }
@@ -45,22 +47,11 @@ TITLES: Final[Mapping[str, str]] = {
 logger = logging.getLogger(__name__)
 
 
-class ProblemSchema(ma.Schema):
-    """A problem document (RFC 9457)."""
-
-    type = ma.fields.Url(required=True, metadata={"description": "Names the kind of problem; ends with its code."})
-    title = ma.fields.String(required=True, metadata={"description": "The kind of problem in a sentence."})
-    status = ma.fields.Integer(required=True, metadata={"description": "The HTTP status."})
-    code = ma.fields.String(required=True, metadata={"description": "Stable code, for programs."})
-    detail = ma.fields.String(required=True, metadata={"description": "What is wrong here, and what would be right."})
-    errors = ma.fields.Dict(metadata={"description": "By place (`json`, `query`) and field: what is wrong with it."})
-    request_id = ma.fields.String(required=True, metadata={"description": "Also in our log lines."})
-
-
 class ProblemApi(Api):
     """flask-smorest's Api with problem documents for its errors."""
 
     ERROR_SCHEMA = ProblemSchema
+    DEFAULT_ERROR_RESPONSE_NAME = None  # The document names each problem that there can be: web.openapi.
 
     def handle_http_exception(self, error: HTTPException) -> Response:
         """Render what werkzeug, webargs or flask-smorest raised; its headers (Allow, Retry-After) survive."""

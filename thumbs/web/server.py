@@ -3,12 +3,14 @@
 Everything that would stop the start is checked here, in the master, and told in one line.
 """
 
+import logging
 import os
 import sys
 from typing import Any, Final
 
 from gunicorn.glogging import Logger
 
+from thumbs.cautions import list_cautions
 from thumbs.errors import SettingsError
 from thumbs.preparation import prepare
 from thumbs.settings import Settings, read_settings
@@ -17,12 +19,18 @@ from thumbs.web.port import check_port_free
 
 STOP_SECONDS: Final = 20
 """How long requests in flight may take to finish after SIGTERM; platforms kill after 30 s."""
+MAX_LINE_BYTES: Final = 8190
+"""As much as gunicorn can: `?url=` of 2,048 characters has three times as many when each of them is percent-encoded."""
+
+logger = logging.getLogger(__name__)
 
 
 def _start() -> Settings:
     settings = prepare(read_settings(os.environ, is_terminal=sys.stdout.isatty()))
     configure_logging(settings.log_format, settings.log_level)
     check_port_free(settings)
+    for caution in list_cautions(settings):
+        logger.warning(caution)
     return settings
 
 
@@ -49,7 +57,8 @@ except SettingsError as error:
 bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
 workers = _settings.web_processes
 threads = _settings.web_threads
-worker_class = "gthread"
+worker_class = "thumbs.web.connections.Worker"
+limit_request_line = MAX_LINE_BYTES
 graceful_timeout = STOP_SECONDS
 timeout = 60
 control_socket_disable = True

@@ -6,11 +6,14 @@ from typing import Any, Final
 
 from flask import Response, jsonify
 from flask_smorest import Blueprint
+from marshmallow import fields
 
 from thumbs.errors import UnavailableError
 from thumbs.services import Services
 from thumbs.web.context import get_services
-from thumbs.web.problems import build_problem
+from thumbs.web.openapi import tell_problem
+from thumbs.web.problems import UNAVAILABLE_RETRY_SECONDS, build_problem
+from thumbs.web.schemas import AnswerSchema
 
 HEARTBEAT_LIMIT: Final = timedelta(seconds=60)
 """A worker and a courier are told of at every sweep; one unseen for this long counts as gone."""
@@ -18,9 +21,24 @@ HEARTBEAT_LIMIT: Final = timedelta(seconds=60)
 blueprint = Blueprint("system", __name__, description="For those who operate the service.")
 
 
+class HealthSchema(AnswerSchema):
+    """How it is."""
+
+    status = fields.String(required=True, metadata={"enum": ["ok"]})
+
+
+class ReadinessSchema(HealthSchema):
+    """How everything is."""
+
+    parts = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
+    oldest_queued_seconds = fields.Float(
+        required=True, metadata={"description": "For how long the oldest queued job has waited.", "minimum": 0}
+    )
+
+
 @blueprint.get("/healthz")
 @blueprint.doc(security=[])
-@blueprint.response(200, description="The process is up.")
+@blueprint.response(200, HealthSchema, description="The process is up.")
 def get_health() -> Response:
     """Tell that the process is up."""
     return jsonify({"status": "ok"})
@@ -28,8 +46,8 @@ def get_health() -> Response:
 
 @blueprint.get("/readyz")
 @blueprint.doc(security=[])
-@blueprint.response(200, description="Everything answers.")
-@blueprint.alt_response(503, description="Something does not answer; the parts are named.")
+@blueprint.response(200, ReadinessSchema, description="Everything answers.")
+@blueprint.alt_response(**tell_problem(503, "Something does not answer: `errors` names the parts."))
 def get_readiness() -> Response:
     """Tell whether ledger and queue answer, and whether a worker and a courier have been seen lately."""
     services = get_services()
@@ -43,7 +61,8 @@ def get_readiness() -> Response:
     failing = sorted(name for name, state in parts.items() if state != "ok")
     if failing:
         told = ", ".join(f"{name}: {parts[name]}" for name in failing)
-        return build_problem(503, "unavailable", f"Not ready: {told}.", errors={"parts": parts})
+        headers = {"Retry-After": str(UNAVAILABLE_RETRY_SECONDS)}
+        return build_problem(503, "unavailable", f"Not ready: {told}.", errors={"parts": parts}, headers=headers)
     return jsonify({"status": "ok", "parts": parts, "oldest_queued_seconds": _age_oldest(services)})
 
 

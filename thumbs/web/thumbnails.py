@@ -7,14 +7,17 @@ from werkzeug.wrappers import Response as BaseResponse
 from thumbs.domain import Blob
 from thumbs.errors import NotFound
 from thumbs.web.context import get_services
+from thumbs.web.openapi import BYTES, tell_headers, tell_unchanged
 
 blueprint = Blueprint("thumbnails", __name__, description="The finished images.")
 
 
 @blueprint.get("/t/<name>")
 @blueprint.doc(security=[])
-@blueprint.response(200, content_type="image/*", description="The image.")
-@blueprint.alt_response(304, description="Unchanged since the ETag of `If-None-Match`.")
+@blueprint.response(
+    200, BYTES, content_type="image/*", description="The image.", headers=tell_headers("ETag", "Cache-Control")
+)
+@blueprint.alt_response(**tell_unchanged())
 def get_thumbnail(name: str) -> BaseResponse:
     """Get a thumbnail."""
     services = get_services()

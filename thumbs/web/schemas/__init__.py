@@ -9,6 +9,7 @@ from thumbs.web.schemas.deliveries import (
     DeliverySchema,
     EventPageSchema,
     EventQuerySchema,
+    EventSchema,
 )
 from thumbs.web.schemas.endpoints import (
     EndpointChangeSchema,
@@ -31,8 +32,16 @@ from thumbs.web.schemas.jobs import (
     JobQuerySchema,
     JobRequestSchema,
     JobSchema,
+    KeyHeaderSchema,
 )
-from thumbs.web.schemas.parts import AnswerSchema, PageQuerySchema, WaitHeaderSchema, check_url_size
+from thumbs.web.schemas.parts import (
+    AnswerSchema,
+    PageQuerySchema,
+    ProblemSchema,
+    WaitHeaderSchema,
+    build_url_field,
+    write_pattern,
+)
 
 __all__ = [
     "AnswerSchema",
@@ -48,18 +57,22 @@ __all__ = [
     "EndpointSchema",
     "EventPageSchema",
     "EventQuerySchema",
+    "EventSchema",
     "JobPageSchema",
     "JobQuerySchema",
     "JobRequestSchema",
     "JobSchema",
+    "KeyHeaderSchema",
     "NewEndpointSchema",
     "NothingSchema",
     "PageQuerySchema",
     "PingSchema",
+    "ProblemSchema",
     "RecoverRequestSchema",
     "RecoverySchema",
     "RotateRequestSchema",
     "RotationSchema",
     "WaitHeaderSchema",
-    "check_url_size",
+    "build_url_field",
+    "write_pattern",
 ]

@@ -10,7 +10,17 @@ from marshmallow import fields, validate
 from thumbs.documents import HIDDEN
 from thumbs.domain import ANY_EVENT, EVENT_PATTERNS, DisabledReason, EndpointStatus, Health
 from thumbs.signing import parse_secret
-from thumbs.web.schemas.parts import AnswerSchema, StrictInteger, build_choice, build_url_field
+from thumbs.web.schemas.parts import (
+    AnswerSchema,
+    Moment,
+    StrictInteger,
+    build_choice,
+    build_count,
+    build_id,
+    build_next_cursor,
+    build_url_field,
+    write_pattern,
+)
 
 MAX_EVENT_TYPES: Final = 20
 MAX_DESCRIPTION_CHARS: Final = 255
@@ -19,10 +29,14 @@ MAX_HEADER_VALUE_CHARS: Final = 1_024
 DEFAULT_GRACE_SECONDS: Final = 86_400
 MAX_GRACE_SECONDS: Final = 604_800
 
-_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
-_OUR_HEADER = re.compile(r"(webhook-|thumbs-|content-).*|host|connection|transfer-encoding|user-agent", re.IGNORECASE)
-_HEADER_VALUE = re.compile(r"[\x21-\x7e\xa1-\xff]([\x20-\x7e\xa1-\xff]*[\x21-\x7e\xa1-\xff])?")
+HEADER_NAME: Final = r"[A-Za-z0-9-]{1,64}"
+HEADER_VALUE: Final = r"[\x21-\x7e\xa1-\xff]([\x20-\x7e\xa1-\xff]*[\x21-\x7e\xa1-\xff])?"
 """Visible ASCII or Latin-1; spaces in between, as they are lost at the ends (RFC 9110 section 5.5)."""
+SECRET: Final = "whsec_((B{4}){8,20}(B{2}==|B{3}=)?|(B{4}){21}(B{2}==)?)".replace("B", "[A-Za-z0-9+/]")
+"""24 to 64 bytes in base64."""
+_HEADER_NAME = re.compile(HEADER_NAME)
+_OUR_HEADER = re.compile(r"(webhook-|thumbs-|content-).*|host|connection|transfer-encoding|user-agent", re.IGNORECASE)
+_HEADER_VALUE = re.compile(HEADER_VALUE)
 _UNSTORABLE = re.compile(r"[\0\ud800-\udfff]")
 """PostgreSQL's text holds neither NUL nor half of a surrogate pair."""
 
@@ -102,17 +116,20 @@ def _build_description(**options: Any) -> fields.String:
     return fields.String(
         allow_none=True,
         validate=[validate.Length(max=MAX_DESCRIPTION_CHARS), check_text],
-        metadata={"description": "Yours."},
+        metadata={"description": "Yours.", "pattern": r"^[^\x00]*$"},
         **options,
     )
 
 
 def _build_headers(description: str, *checks: Any, **options: Any) -> fields.Dict:
     return fields.Dict(
-        keys=fields.String(validate=check_header_name),
-        values=fields.String(validate=check_header_value),
+        keys=fields.String(validate=check_header_name, metadata={"pattern": write_pattern(HEADER_NAME)}),
+        values=fields.String(
+            validate=check_header_value,
+            metadata={"pattern": write_pattern(HEADER_VALUE), "maxLength": MAX_HEADER_VALUE_CHARS},
+        ),
         validate=[check_headers, *checks],
-        metadata={"description": description},
+        metadata={"description": description, "maxProperties": MAX_HEADERS},
         **options,
     )
 
@@ -127,7 +144,10 @@ class EndpointRequestSchema(ma.Schema):
     secret = fields.String(
         load_default=None,
         validate=check_secret,
-        metadata={"description": "`whsec_` and 24 to 64 bytes in base64; without it, one is drawn."},
+        metadata={
+            "description": "`whsec_` and 24 to 64 bytes in base64; without it, one is drawn.",
+            "pattern": write_pattern(SECRET),
+        },
     )
 
 
@@ -161,19 +181,24 @@ class RotateRequestSchema(ma.Schema):
 class RecoverRequestSchema(ma.Schema):
     """The time in which the events were made that are to be sent again."""
 
-    since = fields.AwareDateTime(required=True)
-    until = fields.AwareDateTime(load_default=None, metadata={"description": "Now, when it is left out."})
+    since = Moment(required=True, metadata={"description": "From when on; with an offset."})
+    until = Moment(load_default=None, metadata={"description": "Now, when it is left out."})
 
 
 # ── answers ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _tell_secret() -> fields.String:
+    told = {"description": "Shown here, and never again.", "pattern": write_pattern(SECRET)}
+    return fields.String(required=True, metadata=told)
+
+
 class EndpointSchema(AnswerSchema):
     """A registered receiver."""
 
-    id = fields.String(required=True)
-    url = fields.String(required=True)
-    event_types = fields.List(fields.String(), required=True)
+    id = build_id("ep")
+    url = fields.String(required=True, metadata={"format": "uri"})
+    event_types = fields.List(build_choice(EVENT_PATTERNS, "An event's type, or a pattern of several."), required=True)
     description = fields.String(required=True, allow_none=True)
     headers = fields.Dict(
         keys=fields.String(), values=fields.String(), required=True, metadata={"description": "Values are not shown."}
@@ -189,31 +214,31 @@ class EndpointSchema(AnswerSchema):
 class NewEndpointSchema(EndpointSchema):
     """A receiver that was just registered, with its secret."""
 
-    secret = fields.String(required=True, metadata={"description": "Shown here, and never again."})
+    secret = _tell_secret()
 
 
 class EndpointPageSchema(AnswerSchema):
     """Endpoints, newest first."""
 
     items = fields.List(fields.Nested(EndpointSchema), required=True)
-    next_cursor = fields.String(required=True, allow_none=True)
+    next_cursor = build_next_cursor()
 
 
 class PingSchema(AnswerSchema):
     """A ping on its way."""
 
-    event_id = fields.String(required=True)
-    delivery_id = fields.String(required=True)
+    event_id = build_id("evt")
+    delivery_id = build_id("dlv")
 
 
 class RotationSchema(AnswerSchema):
     """A new secret."""
 
-    secret = fields.String(required=True, metadata={"description": "Shown here, and never again."})
+    secret = _tell_secret()
     previous_expires_at = fields.AwareDateTime(required=True)
 
 
 class RecoverySchema(AnswerSchema):
     """What is sent again."""
 
-    matched = fields.Integer(required=True, metadata={"description": "How many deliveries."})
+    matched = build_count("How many deliveries.")

@@ -6,20 +6,33 @@ from typing import Any, Final
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from thumbs.documents import EXTENSIONS
 from thumbs.domain import Fit, JobStatus, OutputFormat
+from thumbs.errors import JobError, list_job_errors
 from thumbs.web.schemas.parts import (
     AnswerSchema,
+    HeaderSchema,
+    Moment,
     PageQuerySchema,
     StrictInteger,
     WaitHeaderSchema,
     build_choice,
+    build_count,
+    build_id,
+    build_next_cursor,
     build_pattern_field,
     build_url_field,
+    leave_out,
+    write_pattern,
 )
 
 MAX_SIDE_PX: Final = 1_024
 MAX_METADATA_BYTES: Final = 4_096
 MAX_BATCH_JOBS: Final = 100
+
+
+COLOR: Final = "#[0-9a-fA-F]{6}"
+COLOR_PATTERN: Final = write_pattern(COLOR)
 
 
 def check_metadata_size(metadata: dict[str, Any]) -> None:
@@ -34,6 +47,12 @@ def _pixels(name: str) -> fields.Integer:
         load_default=100,
         validate=validate.Range(1, MAX_SIDE_PX),
         metadata={"description": f"{name} of the thumbnail in px.", "default": 100},
+    )
+
+
+def _tell_pixels(description: str) -> fields.Integer:
+    return fields.Integer(
+        required=True, metadata={"description": f"{description} In px.", "minimum": 1, "maximum": MAX_SIDE_PX}
     )
 
 
@@ -52,7 +71,7 @@ class JobRequestSchema(ma.Schema):
         load_default=80, validate=validate.Range(1, 100), metadata={"description": "Ignored for PNG.", "default": 80}
     )
     background = build_pattern_field(
-        "#[0-9a-fA-F]{6}",
+        COLOR,
         "Must be a colour such as #ffffff.",
         load_default="#ffffff",
         metadata={"description": "Under transparency when the format has none; padding of `contain`."},
@@ -65,103 +84,127 @@ class JobRequestSchema(ma.Schema):
     )
 
 
-class CreateHeaderSchema(WaitHeaderSchema):
-    """The headers of a request that creates something."""
+class KeyHeaderSchema(HeaderSchema):
+    """The header that makes it safe to send a request again."""
 
     idempotency_key = fields.String(
         data_key="Idempotency-Key",
-        load_default=None,
+        load_default=leave_out,
         validate=validate.Length(1, 255),
-        metadata={"description": "Yours: the same key and body lead to the same job, for 24 hours."},
+        metadata={"description": "Yours: for 24 hours, the same key and body lead to what they led to first."},
     )
+
+
+class CreateHeaderSchema(KeyHeaderSchema, WaitHeaderSchema):
+    """The headers of a request for a job."""
 
 
 class JobQuerySchema(PageQuerySchema):
     """Which jobs."""
 
-    status = build_choice(JobStatus, "Only jobs of this status.", load_default=None)
-    created_after = fields.AwareDateTime(load_default=None)
-    created_before = fields.AwareDateTime(load_default=None)
+    status = build_choice(JobStatus, "Only jobs of this status.", load_default=leave_out)
+    created_after = Moment(
+        load_default=leave_out, metadata={"description": "Only jobs that were created after this moment."}
+    )
+    created_before = Moment(
+        load_default=leave_out, metadata={"description": "Only jobs that were created before this moment."}
+    )
 
 
 class SpecSchema(AnswerSchema):
     """What was asked for."""
 
-    width = fields.Integer(required=True)
-    height = fields.Integer(required=True)
-    fit = fields.String(required=True)
-    format = fields.String(required=True)
-    quality = fields.Integer(required=True)
-    background = fields.String(required=True)
+    width = _tell_pixels("Width of the box.")
+    height = _tell_pixels("Height of the box.")
+    fit = build_choice(Fit, "How the picture meets the box.", required=True)
+    format = build_choice(OutputFormat, "The format that was asked for.", required=True)
+    quality = fields.Integer(required=True, metadata={"description": "Ignored for PNG.", "minimum": 1, "maximum": 100})
+    background = fields.String(required=True, metadata={"pattern": COLOR_PATTERN})
 
 
 class ThumbnailSchema(AnswerSchema):
     """The finished image."""
 
-    url = fields.Url(required=True, require_tld=False)
-    content_type = fields.String(required=True)
-    width = fields.Integer(required=True)
-    height = fields.Integer(required=True)
-    bytes = fields.Integer(required=True)
-    sha256 = fields.String(required=True)
-    thumbhash = fields.String(required=True)
-    dominant_color = fields.String(required=True)
+    url = fields.String(required=True, metadata={"description": "Where it is; no key is needed.", "format": "uri"})
+    content_type = build_choice(EXTENSIONS, "Its format.", required=True)
+    width = _tell_pixels("Width.")
+    height = _tell_pixels("Height.")
+    bytes = build_count("How many bytes it has.")
+    sha256 = fields.String(
+        required=True, metadata={"description": "Of its bytes, in hexadecimal.", "pattern": "^[0-9a-f]{64}$"}
+    )
+    thumbhash = fields.String(
+        required=True, metadata={"description": "A placeholder in base64.", "pattern": "^[A-Za-z0-9+/]+={0,2}$"}
+    )
+    dominant_color = fields.String(required=True, metadata={"pattern": COLOR_PATTERN})
 
 
 class SourceSchema(AnswerSchema):
     """The original image."""
 
-    content_type = fields.String(required=True)
-    width = fields.Integer(required=True)
-    height = fields.Integer(required=True)
-    bytes = fields.Integer(required=True)
+    content_type = fields.String(required=True, metadata={"description": "Its format, as its bytes tell."})
+    width = build_count("As displayed, after its EXIF orientation, in px.")
+    height = build_count("As displayed, after its EXIF orientation, in px.")
+    bytes = build_count("How many bytes it has.")
 
 
 class JobErrorSchema(AnswerSchema):
     """Why a job failed; the codes are a closed list."""
 
-    code = fields.String(required=True)
-    stage = fields.String(required=True)
-    message = fields.String(required=True)
-    retryable = fields.Boolean(required=True)
-    source_status = fields.Integer(required=True, allow_none=True)
+    code = build_choice([error.code for error in list_job_errors()], "Stable code, for programs.", required=True)
+    stage = build_choice([error.stage for error in JobError.__subclasses__()], "Where it failed.", required=True)
+    message = fields.String(required=True, metadata={"description": "The code in a sentence."})
+    retryable = fields.Boolean(required=True, metadata={"description": "Whether it may go well another time."})
+    source_status = fields.Integer(
+        required=True, allow_none=True, metadata={"description": "What the source's server answered, if it did."}
+    )
 
 
 class CallbackSchema(AnswerSchema):
     """What became of the job's callback: a fact apart from the job's status."""
 
     status = build_choice(("none", "pending", "delivered", "failed"), "How the callback stands.", required=True)
-    attempt_count = fields.Integer(required=True)
+    attempt_count = build_count("How many attempts there were.")
     next_attempt_at = fields.AwareDateTime(required=True, allow_none=True)
 
 
-class JobSchema(AnswerSchema):
-    """A job."""
+class ToldJobSchema(AnswerSchema):
+    """A job, as its event tells it."""
 
-    id = fields.String(required=True)
+    id = build_id("job")
     status = build_choice(JobStatus, "queued → running → succeeded or failed.", required=True)
-    source_url = fields.String(required=True)
-    callback_url = fields.String(required=True, allow_none=True)
+    source_url = fields.String(required=True, metadata={"format": "uri"})
+    callback_url = fields.String(required=True, allow_none=True, metadata={"format": "uri"})
     spec = fields.Nested(SpecSchema, required=True)
-    metadata = fields.Dict(keys=fields.String(), required=True)
+    metadata = fields.Dict(keys=fields.String(), required=True, metadata={"description": "Yours, as you sent it."})
     thumbnail = fields.Nested(ThumbnailSchema, required=True, allow_none=True)
     variants = fields.Dict(keys=fields.String(), required=True)
     source = fields.Nested(SourceSchema, required=True, allow_none=True)
     error = fields.Nested(JobErrorSchema, required=True, allow_none=True)
-    callback = fields.Nested(CallbackSchema, required=True)
-    run_count = fields.Integer(required=True)
-    timings_ms = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
+    run_count = build_count("How often it was run.")
+    timings_ms = fields.Dict(
+        keys=fields.String(),
+        values=fields.Integer(),
+        required=True,
+        metadata={"description": "How long each step of the last run took."},
+    )
     created_at = fields.AwareDateTime(required=True)
     started_at = fields.AwareDateTime(required=True, allow_none=True)
     finished_at = fields.AwareDateTime(required=True, allow_none=True)
-    expires_at = fields.AwareDateTime(required=True)
+    expires_at = fields.AwareDateTime(required=True, metadata={"description": "When the job is forgotten."})
+
+
+class JobSchema(ToldJobSchema):
+    """A job."""
+
+    callback = fields.Nested(CallbackSchema, required=True)
 
 
 class JobPageSchema(AnswerSchema):
     """A page of jobs, newest first."""
 
     items = fields.List(fields.Nested(JobSchema), required=True)
-    next_cursor = fields.String(required=True, allow_none=True)
+    next_cursor = build_next_cursor()
 
 
 class BatchRequestSchema(ma.Schema):
@@ -176,16 +219,16 @@ class BatchRequestSchema(ma.Schema):
 class BatchJobSchema(AnswerSchema):
     """A job of a batch."""
 
-    id = fields.String(required=True)
+    id = build_id("job")
     status = build_choice(JobStatus, "queued → running → succeeded or failed.", required=True)
 
 
 class BatchSchema(AnswerSchema):
     """A batch."""
 
-    id = fields.String(required=True)
+    id = build_id("bat")
     status = build_choice(("running", "finished"), "finished: every job is final.", required=True)
-    callback_url = fields.String(required=True, allow_none=True)
+    callback_url = fields.String(required=True, allow_none=True, metadata={"format": "uri"})
     jobs = fields.List(fields.Nested(BatchJobSchema), required=True)
     created_at = fields.AwareDateTime(required=True)
     finished_at = fields.AwareDateTime(required=True, allow_none=True)
