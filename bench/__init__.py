@@ -1,4 +1,4 @@
-"""Benchmarks: the pipeline beside the bare work, a long queue, two machines. `make bench`; see docs/benchmarks.md.
+"""Benchmarks: the pipeline, a long queue, two machines, the courier, safety. `make bench`; see docs/benchmarks.md.
 
 Nothing here is part of the package or of its tests: figures are printed beside the marks, never asserted.
 """

@@ -1,4 +1,4 @@
-"""The pictures that jobs are about: the corpus's 2.5 MP photograph, or one like it built by code, and a tiny one."""
+"""The pictures that jobs are about: the corpus's 2.5 MP photograph, or one like it built by code; and two extremes."""
 
 import random
 from pathlib import Path
@@ -9,6 +9,7 @@ from PIL import Image, ImageFilter
 CORPUS_PHOTO: Final = Path(__file__).parents[2] / "shared/corpus/photos/j02_photo.jpg"
 SIZE_PX: Final = (1936, 1296)
 TINY_PX: Final = (160, 120)
+HEAVY_PX: Final = (7000, 7000)
 QUALITY: Final = 80
 
 
@@ -24,6 +25,12 @@ def build_tiny(path: Path) -> Path:
     """Build a picture that is hardly any work: its decode takes less than 1 ms."""
     chance = random.Random(1)
     Image.frombytes("RGB", (8, 6), chance.randbytes(8 * 6 * 3)).resize(TINY_PX).save(path, "JPEG", quality=QUALITY)
+    return path
+
+
+def build_heavy(path: Path) -> Path:
+    """Build a picture that is much work for few bytes: its decode takes some 200 ms."""
+    Image.new("L", HEAVY_PX).save(path, "PNG")
     return path
 
 
