@@ -3,7 +3,7 @@
 from thumbs.domain import DecodeLimits
 from thumbs.errors import ImageTooComplex, ImageTooLarge
 from thumbs.imaging.geometry import Size
-from thumbs.imaging.sniff import JPEG, PNG, SourceFormat
+from thumbs.imaging.sniff import PNG, SourceFormat
 from thumbs.imaging.structure import MAX_SEGMENTS, Header, count_jpeg_scans, count_png_chunks
 
 MAX_JPEG_SCANS = 100
@@ -20,11 +20,11 @@ minute. Pictures from cameras have one."""
 
 def check_parts(body: bytes, source_format: SourceFormat, header: Header) -> None:
     """Raise ImageTooComplex when the file is built from more parts than an encoder writes."""
-    if header.segment_count > MAX_SEGMENTS:
+    if len(header.segments) > MAX_SEGMENTS:
         raise ImageTooComplex(f"more than {MAX_SEGMENTS} segments")
     if header.exif_count > MAX_EXIF_SEGMENTS:
         raise ImageTooComplex(f"more than {MAX_EXIF_SEGMENTS} segments of EXIF")
-    if source_format == JPEG and count_jpeg_scans(body, MAX_JPEG_SCANS) > MAX_JPEG_SCANS:
+    if _has_more_scans(body, header, MAX_JPEG_SCANS):
         raise ImageTooComplex(f"more than {MAX_JPEG_SCANS} scans")
     if source_format == PNG and count_png_chunks(body, MAX_PNG_CHUNKS) > MAX_PNG_CHUNKS:
         raise ImageTooComplex(f"more than {MAX_PNG_CHUNKS} chunks")
@@ -45,12 +45,10 @@ def get_max_pixels(header: Header, limits: DecodeLimits) -> int:
     return limits.max_pixels_baseline_jpeg if header.is_streamed else limits.max_pixels
 
 
-def check_scanned_pixels(body: bytes, source_format: SourceFormat, size: Size) -> None:
+def check_scanned_pixels(body: bytes, header: Header, size: Size) -> None:
     """Raise ImageTooComplex when the scans of a JPEG go over too many pixels in all."""
-    if source_format != JPEG:
-        return
     enough = MAX_SCANNED_PIXELS // max(1, size[0] * size[1])
-    if count_jpeg_scans(body, enough) > enough:
+    if _has_more_scans(body, header, enough):
         raise ImageTooComplex(f"more than {enough} scans of {size[0]} x {size[1]}")
 
 
@@ -59,3 +57,8 @@ def check_decoded_pixels(size: Size, scale: int, limits: DecodeLimits) -> None:
     width, height = size
     if width * height > limits.max_pixels * scale**2:
         raise ImageTooLarge(f"{width} x {height}, decoded at 1/{scale}")
+
+
+def _has_more_scans(body: bytes, header: Header, enough: int) -> bool:
+    """Tell whether a JPEG has more scans; they are counted only where enough of its bytes look like one."""
+    return header.scan_mark_count > enough and count_jpeg_scans(body, enough) > enough

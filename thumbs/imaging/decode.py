@@ -84,8 +84,10 @@ def open_header(body: bytes, source_format: SourceFormat, max_pixels: int) -> Im
     return image
 
 
-def load_at_scale(image: ImageFile.ImageFile, scale: int) -> None:
-    """Decode the pixels of the first frame, at 1/scale."""
+def load_at_scale(image: ImageFile.ImageFile, scale: int, scans: bytes | None) -> None:
+    """Decode the pixels of the first frame, at 1/scale, out of the selected scans where there are such."""
+    if scans:
+        image.fp = BytesIO(scans)
     if scale > 1:
         image.draft(None, _shrink_size(image.size, scale))
     image.load()

@@ -25,12 +25,24 @@ class Plan:
     size: Size
     scale: int
 
+    @property
+    def shrink(self) -> float:
+        """Px of the source for each px of the thumbnail, on the side where they are fewer."""
+        return _measure_shrink(self.box, self.size)
+
 
 def make_plan(source: Size, spec: ThumbnailSpec, *, is_turned: bool, is_scalable: bool) -> Plan:
     """Plan the shrink of a source, which is stored lying on its side when `is_turned`."""
     asked = (spec.height, spec.width) if is_turned else (spec.width, spec.height)
     box, size = _place_in_box(source, asked, spec.fit)
     return Plan(box, size, _choose_scale(box, size) if is_scalable else 1)
+
+
+def fit_plan(plan: Plan, full: Size, smaller: Size) -> Plan:
+    """Fit the plan of a full picture to one that was decoded smaller."""
+    across, down = smaller[0] / full[0], smaller[1] / full[1]
+    left, upper, right, lower = plan.box
+    return Plan((left * across, upper * down, right * across, lower * down), plan.size, 1)
 
 
 def _place_in_box(source: Size, asked: Size, fit: Fit) -> tuple[Box, Size]:
@@ -55,5 +67,9 @@ def _crop_centre(source: Size, asked: Size) -> Box:
 
 def _choose_scale(box: Box, size: Size) -> int:
     """Choose the smallest fraction that still leaves DRAFT_MARGIN px for each px of the thumbnail."""
-    shrink = min((box[2] - box[0]) / size[0], (box[3] - box[1]) / size[1])
+    shrink = _measure_shrink(box, size)
     return next((scale for scale in DRAFT_SCALES if shrink >= scale * DRAFT_MARGIN), 1)
+
+
+def _measure_shrink(box: Box, size: Size) -> float:
+    return min((box[2] - box[0]) / size[0], (box[3] - box[1]) / size[1])

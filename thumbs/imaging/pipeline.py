@@ -1,6 +1,7 @@
 """The steps from a source's bytes to a finished thumbnail, in the order in which they run.
 
 sniff → measure → admit → open → shrink on load → convert colour → orient → fit → flatten → encode → describe.
+Where it pays, shrinking on load is done from a part of the file (`progressive`) or past Pillow (`webp`).
 Each step is a function of its own module; this one only passes values on, and says which kind of failure each half
 of the way ends in: the bytes are at fault while decoding, we are while rendering.
 """
@@ -24,12 +25,14 @@ from thumbs.imaging.decode import load_at_scale, open_header
 from thumbs.imaging.describe import describe
 from thumbs.imaging.encode import choose_output, encode
 from thumbs.imaging.fit import flatten, place
-from thumbs.imaging.geometry import Plan, Size, make_plan
+from thumbs.imaging.geometry import Plan, Size, fit_plan, make_plan
 from thumbs.imaging.orient import is_turned, orient, read_orientation
+from thumbs.imaging.progressive import select_scans
 from thumbs.imaging.seam import translate_failures
 from thumbs.imaging.shrink import shrink
-from thumbs.imaging.sniff import SourceFormat, sniff
+from thumbs.imaging.sniff import WEBP, SourceFormat, sniff
 from thumbs.imaging.structure import Header, measure
+from thumbs.imaging.webp import decode_smaller
 
 
 def make_thumbnail(body: bytes, spec: ThumbnailSpec, limits: DecodeLimits) -> Picture:
@@ -64,10 +67,13 @@ def _decode(body: bytes, spec: ThumbnailSpec, limits: DecodeLimits) -> _Source:
     image = open_header(body, source_format, get_max_pixels(header, limits))
     size = image.size
     check_pixels(size, header, limits)
-    check_scanned_pixels(body, source_format, size)
+    check_scanned_pixels(body, header, size)
     draft = _plan(image, size, spec, header)
     check_decoded_pixels(size, draft.scale, limits)
-    load_at_scale(image, draft.scale)
+    if source_format == WEBP and (smaller := decode_smaller(body, size, draft)):
+        smaller.info = image.info
+        return _Source(smaller, source_format, size, fit_plan(draft, size, smaller.size))
+    load_at_scale(image, draft.scale, select_scans(body, header, draft))
     plan = _plan(image, size, spec, header)  # Again: a PNG's EXIF may stand behind its pixels.
     return _Source(image, source_format, size, plan)
 

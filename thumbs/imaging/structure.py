@@ -16,13 +16,21 @@ MAX_SEGMENTS = 10_000
 """Of a JPEG; 20 MB of profile and EXIF are 300, and each restarted table of each scan is one."""
 
 START_OF_SCAN = 0xDA
+SCAN_MARK = b"\xff\xda"
 END_OF_IMAGE = 0xD9
+QUANTISER_TABLES = 0xDB
 EXIF_SEGMENT = 0xE1
 EXIF_MARK = b"Exif\0\0"
+ADOBE_SEGMENT = 0xEE
+ADOBE_MARK = b"Adobe"
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 SEQUENTIAL_FRAMES = frozenset({0xC0, 0xC1})
-SCALABLE_FRAMES = SEQUENTIAL_FRAMES | {0xC2, 0xC9, 0xCA}
+PROGRESSIVE_FRAME = 0xC2
+SCALABLE_FRAMES = SEQUENTIAL_FRAMES | {PROGRESSIVE_FRAME, 0xC9, 0xCA}
 """Frames of DCT coefficients, which libjpeg can decode at 1/2, 1/4 and 1/8 (a lossless frame it cannot)."""
+
+Segment = tuple[int, int]
+"""A segment's marker, and where its length field stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +39,22 @@ class Header:
 
     `is_scalable`: it can be decoded at a fraction of its size. `is_streamed`: that takes a few rows of memory only,
     because one scan holds all components; otherwise libjpeg keeps every coefficient of the full picture.
-    `size` is set where opening itself would already take memory for the pixels. `segment_count` is of a JPEG before
-    its first scan, up to one more than MAX_SEGMENTS; `exif_count` is how many of them hold EXIF.
+    `size` is set where opening itself would already take memory for the pixels. `segments` are a JPEG's up to and with
+    its first scan, but no more than one beyond MAX_SEGMENTS; `exif_count` is how many of them hold EXIF.
+    `scan_mark_count` is how often the bytes of a scan's marker occur: no less often than there are scans.
     """
 
     is_scalable: bool = False
     is_streamed: bool = False
     size: Size | None = None
-    segment_count: int = 0
+    segments: tuple[Segment, ...] = ()
     exif_count: int = 0
+    scan_mark_count: int = 0
+
+    @property
+    def has_scan(self) -> bool:
+        """Tell whether the last of the segments is the first scan."""
+        return bool(self.segments) and self.segments[-1][0] == START_OF_SCAN
 
 
 def measure(body: bytes, source_format: SourceFormat) -> Header:
@@ -53,11 +68,8 @@ def measure(body: bytes, source_format: SourceFormat) -> Header:
 
 def count_jpeg_scans(body: bytes, enough: int) -> int:
     """Count the scans of a JPEG, up to a few more than `enough`; more than MAX_SEGMENTS segments count as too many."""
-    upper_bound = body.count(b"\xff\xda")  # At the speed of memchr, and nearly always all that is needed.
-    if upper_bound <= enough:
-        return upper_bound
     count = 0
-    for number, (marker, _) in enumerate(_walk_jpeg(body)):
+    for number, (marker, _) in enumerate(walk_jpeg(body)):
         count += marker == START_OF_SCAN
         if number == MAX_SEGMENTS:
             return enough + 1
@@ -76,31 +88,33 @@ def count_png_chunks(body: bytes, enough: int) -> int:
     return count
 
 
-def _measure_jpeg(body: bytes) -> Header:
-    """Read the frame's kind, and whether its first scan holds all components, as libjpeg's jdinput.c decides."""
-    frame, frame_components, segment_count, exif_count = 0, 0, 0, 0
-    for marker, start in islice(_walk_jpeg(body), MAX_SEGMENTS + 1):
-        segment_count += 1
-        exif_count += marker == EXIF_SEGMENT and body.startswith(EXIF_MARK, start + 2)
-        if marker in START_OF_FRAME:
-            frame, frame_components = marker, _byte_at(body, start + 7)
-        if marker == START_OF_SCAN:
-            return Header(
-                is_scalable=frame in SCALABLE_FRAMES,
-                is_streamed=frame in SEQUENTIAL_FRAMES and _byte_at(body, start + 2) == frame_components,
-                segment_count=segment_count,
-                exif_count=exif_count,
-            )
-    return Header(segment_count=segment_count, exif_count=exif_count)
-
-
-def _walk_jpeg(body: bytes) -> Iterator[tuple[int, int]]:
-    """Yield each segment's marker and where its length field stands; EOI, too: Pillow looks for a scan behind it."""
-    position = 2
+def walk_jpeg(body: bytes, position: int = 2) -> Iterator[Segment]:
+    """Yield the segments from a position on, EOI, too: Pillow looks for a scan behind it."""
     while match := JPEG_MARKER.search(body, position):
         marker, start = body[match.end() - 1], match.end()
         yield marker, start
         position = start if marker == END_OF_IMAGE else start + int.from_bytes(body[start : start + 2])
+
+
+def _measure_jpeg(body: bytes) -> Header:
+    """Read the frame's kind, and whether its first scan holds all components, as libjpeg's jdinput.c decides."""
+    frame, frame_components, exif_count = 0, 0, 0
+    segments: list[Segment] = []
+    scan_mark_count = body.count(SCAN_MARK)
+    for marker, start in islice(walk_jpeg(body), MAX_SEGMENTS + 1):
+        segments.append((marker, start))
+        exif_count += marker == EXIF_SEGMENT and body.startswith(EXIF_MARK, start + 2)
+        if marker in START_OF_FRAME:
+            frame, frame_components = marker, byte_at(body, start + 7)
+        if marker == START_OF_SCAN:
+            return Header(
+                is_scalable=frame in SCALABLE_FRAMES,
+                is_streamed=frame in SEQUENTIAL_FRAMES and byte_at(body, start + 2) == frame_components,
+                segments=tuple(segments),
+                exif_count=exif_count,
+                scan_mark_count=scan_mark_count,
+            )
+    return Header(segments=tuple(segments), exif_count=exif_count, scan_mark_count=scan_mark_count)
 
 
 def _find_webp_size(body: bytes) -> Size | None:
@@ -116,5 +130,6 @@ def _find_webp_size(body: bytes) -> Size | None:
     return None
 
 
-def _byte_at(body: bytes, position: int) -> int:
+def byte_at(body: bytes, position: int) -> int:
+    """Get the byte; 0 behind the end."""
     return body[position] if position < len(body) else 0

