@@ -10,8 +10,9 @@ run: .venv/run
 demo: .venv/run
 	@$(BIN)/thumbs demo
 
+# Two files at once where there are two cores: half the time. Each process has its own stores.
 test: .venv/dev
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # What tests/chaos proves in two minutes, for longer: `make chaos JOBS=10000`, 12 a second.
 JOBS ?= 10000

@@ -3,11 +3,10 @@
 import hashlib
 
 import pytest
-from ulid import ULID
 
 from thumbs.keys import build_key, hash_secret, is_secret_of, parse_key
 
-KEY_ID = f"key_{ULID()}"
+KEY_ID = "key_01K5Z8M3V7Q2X9T4B6N8R0WYCD"
 RANDOM_BYTES = bytes(range(224, 256))
 
 

@@ -1,4 +1,4 @@
-"""The command line: `thumbs up`, `demo`, `listen`, `migrate`, `doctor`, `settings`, `accounts`, `keys`.
+"""The command line: `thumbs up`, `demo`, `make`, `listen`, `migrate`, `doctor`, `settings`, `accounts`, `keys`.
 
 A mistake exits with one line: 2 for what was typed, 1 for what the machine or a setting is lacking. A command is
 imported when it is called: `thumbs up` stays small.
@@ -15,6 +15,7 @@ from thumbs.errors import ThumbsError
 COMMANDS: Final = {
     "up": "thumbs.cli.up",
     "demo": "thumbs.cli.demo",
+    "make": "thumbs.cli.make",
     "listen": "thumbs.cli.listen",
     "migrate": "thumbs.cli.schema",
     "doctor": "thumbs.cli.doctor",
