@@ -254,3 +254,25 @@ def test_memory_ends_at_the_limit_and_comes_back() -> None:
         before = list_decoders()
         assert render_in(sandbox, RED_PNG).dominant_color == "#ff0000"
         assert all(child.memory_info().rss < 150 * MIB for child in before)
+
+
+def count_faults(writer: Any) -> None:
+    """Tell how many new pages a block of 16 MiB takes that was freed just before."""
+    import resource
+
+    from thumbs.errors import ImageCorrupt
+
+    def use() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        block = b"x" * (16 * 1024 * 1024)
+        del block
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    use()
+    raise ImageCorrupt(str(use()))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep what is freed")
+def test_child_keeps_freed_memory_for_the_next_image(shared: Sandbox) -> None:
+    """The kernel gives pages of 4 KiB: 4,096 of them, were it asked again."""
+    assert int(ask(shared, count_faults)) < 1000

@@ -26,7 +26,7 @@ from thumbs import signing
 from thumbs.accounts import get_default_account
 from thumbs.cli.environment import open_services
 
-READY_TIMEOUT_SECONDS: Final = 12.0
+READY_TIMEOUT_SECONDS: Final = 30.0
 WEBHOOK_TIMEOUT_SECONDS: Final = 6.0
 STOP_TIMEOUT_SECONDS: Final = 5.0
 
