@@ -7,6 +7,7 @@ default. Counters are worth little: nothing is synced to the disk, and whoever c
 import sqlite3
 import threading
 import time
+import weakref
 from typing import Any, Final
 
 from limits.storage import Storage
@@ -46,7 +47,8 @@ class SqliteCounters(Storage):
         super().__init__(uri, wrap_exceptions)
         self._path = uri.removeprefix("sqlite:///")
         self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
+        self._connections: list[sqlite3.Connection] = []
+        weakref.finalize(self, _close_all, self._connections)
 
     @property
     def base_exceptions(self) -> type[Exception]:
@@ -92,12 +94,11 @@ class SqliteCounters(Storage):
         """Run one statement, over the one connection; after an error a new one is opened the next time."""
         with self._lock:
             try:
-                self._connection = self._connection or _connect(self._path)
-                return self._connection.execute(statement, values).fetchall()
+                if not self._connections:
+                    self._connections.append(_connect(self._path))
+                return self._connections[0].execute(statement, values).fetchall()
             except sqlite3.Error:
-                if self._connection is not None:
-                    self._connection.close()
-                    self._connection = None
+                _close_all(self._connections)
                 raise
 
 
@@ -111,6 +112,11 @@ def choose_counters(settings: Settings) -> tuple[str, dict[str, Any]]:
         "socket_timeout": REDIS_TIMEOUT_SECONDS,
         "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
     }
+
+
+def _close_all(connections: list[sqlite3.Connection]) -> None:
+    while connections:
+        connections.pop().close()
 
 
 def _connect(path: str) -> sqlite3.Connection:

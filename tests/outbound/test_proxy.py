@@ -77,6 +77,7 @@ def test_next_address_is_tried_when_the_proxy_cannot_reach_one(build: Build, sou
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", SourceUnreachable, ConnectionFailed),
         (b"\r\n\r\n", SourceUnreachable, ConnectionFailed),
         (b"HTTP/1.1 20", SourceUnreachable, ConnectionFailed),
+        (b"HTTP/1.1 " + b"2" * 5000 + b" OK\r\n\r\n", SourceUnreachable, ConnectionFailed),
         (b"HTTP/1.1 300 Endless\r\n" + b"X-A: a\r\n" * 2000, SourceUnreachable, ConnectionFailed),
     ],
 )

@@ -127,7 +127,9 @@ def test_child_that_closes_a_file_can_open_no_other_in_its_place(shared: Sandbox
 def try_to_reach(writer: Any, kind: str) -> None:
     """Do something to processes or files, and tell the error's number."""
     import ctypes
+    import fcntl
     import os
+    import resource
     from pathlib import Path
 
     from thumbs.errors import ImageCorrupt
@@ -136,7 +138,14 @@ def try_to_reach(writer: Any, kind: str) -> None:
         if ctypes.CDLL(None, use_errno=True).ptrace(16, os.getppid(), 0, 0) != 0:  # PTRACE_ATTACH
             raise OSError(ctypes.get_errno(), "refused")
 
+    reader, parent = 0, os.getppid()
     attempts: dict[str, Callable[[], object]] = {
+        "owner": lambda: fcntl.fcntl(reader, fcntl.F_SETOWN, parent),
+        "signal of a pipe": lambda: fcntl.fcntl(reader, 10, 9),  # F_SETSIG
+        "limit": lambda: resource.prlimit(parent, resource.RLIMIT_CPU, (1, 1)),
+        "cores": lambda: os.sched_setaffinity(parent, {0}),
+        "priority": lambda: os.setpriority(os.PRIO_PROCESS, parent, 19),
+        "time": lambda: os.utime("/tmp"),
         "fork": os.fork,
         "program": lambda: os.execv("/bin/true", ["true"]),
         "signal": lambda: os.kill(os.getppid(), 0),

@@ -13,6 +13,7 @@ class ImpatientWorker(Worker):
     """Our worker with little time."""
 
     read_seconds = 0.5
+    total_seconds = 1.5
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

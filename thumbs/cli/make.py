@@ -179,7 +179,7 @@ class Report:
         if self._is_json and not result.is_skipped:
             click.echo(json.dumps(describe(result)))
         if self._is_listing and result.output:
-            click.echo(os.fsencode(result.output))
+            click.echo(show_text(str(result.output)) if sys.stdout.isatty() else os.fsencode(result.output))
         self.bar.update(1)
 
     def sum_up(self, seconds: float) -> None:

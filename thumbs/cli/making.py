@@ -270,7 +270,7 @@ class Maker:
         try:
             if self._output.file == STANDARD:
                 _write_to_stdout(picture.body)
-            elif path.exists() and not path.is_file():  # Such as /dev/null, or a named pipe.
+            elif self._output.file and path.exists() and not path.is_file():  # Such as /dev/null, or a named pipe.
                 path.write_bytes(picture.body)
             else:
                 self._check_is_free(path)

@@ -73,7 +73,9 @@ class HostSlots:
         now = self._monotonic()
         fetch_seconds = max(host.last_seconds, now - min(host.began))
         host.promised_until = max(host.promised_until, now) + fetch_seconds / self._limit
-        return min(max(host.promised_until - now, MIN_DELAY_SECONDS), MAX_DELAY_SECONDS)
+        if host.promised_until > now + MAX_DELAY_SECONDS:
+            host.promised_until = now + MAX_DELAY_SECONDS / 2  # Begin again half-way: they are spread, and not a herd.
+        return max(host.promised_until - now, MIN_DELAY_SECONDS)
 
     def _leave(self, name: str, began: float) -> None:
         with self._changed:

@@ -4,6 +4,7 @@ The proxy is asked for a tunnel (CONNECT, RFC 9110 section 9.3.6) to an address 
 name: our rules hold whatever the proxy's are, and TLS is between us and the receiver. `call` is its only caller.
 """
 
+import re
 import socket
 import time
 from base64 import b64encode
@@ -77,6 +78,6 @@ def _read_status(sock: socket.socket, until: float) -> int:
             raise ConnectionError(None, "the egress proxy's answer broke off")
         head += byte
     words = head.split(None, 2)
-    if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
+    if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not re.fullmatch(rb"[0-9]{3}", words[1]):
         raise ConnectionError(None, "the egress proxy did not speak HTTP")
     return int(words[1])

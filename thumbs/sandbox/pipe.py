@@ -9,6 +9,7 @@ counted here, and there is nothing to forge. What goes to the child is pickled; 
 
 import json
 import os
+import pickle
 import struct
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
@@ -175,9 +176,9 @@ class TaskWriter:
         self._dialogue = dialogue
 
     def send(self, task: WorkerTask) -> None:
-        """Write a task; blocking."""
+        """Write a task; blocking. Pickled to bytes: a Connection's own buffer complains, where the child is gone."""
         self._dialogue.given_count += 1
-        self._connection.send(task)
+        self._connection.send_bytes(pickle.dumps(task))
 
     def close(self) -> None:
         """Close it. Idempotent."""

@@ -32,6 +32,8 @@ class Worker(ThreadWorker):
 
     read_seconds: float = 30.0
     """How long a request may take to arrive, with its body. Longer than a caller may wait for an answer."""
+    total_seconds: float = 60.0
+    """How long it may take with its answer, which a caller may not read at all."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -46,13 +48,14 @@ class Worker(ThreadWorker):
             self._begun_at.pop(conn, None)
 
     def notify(self) -> None:
-        """Read no more from those who had their time: gunicorn's main thread calls this every second."""
+        """Cut those who had their time, first what they send, then all. gunicorn's main thread calls this."""
         super().notify()
-        until = time.monotonic() - self.read_seconds
+        now = time.monotonic()
         for conn, begun_at in list(self._begun_at.items()):
-            if begun_at < until:
+            if now - begun_at > self.read_seconds:
+                how = socket.SHUT_RDWR if now - begun_at > self.total_seconds else socket.SHUT_RD
                 with suppress(OSError):  # It has just been closed.
-                    conn.sock.shutdown(socket.SHUT_RD)
+                    conn.sock.shutdown(how)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         """Answer for a request that could not be parsed; the caller closes the connection."""
