@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 from standardwebhooks import Webhook
@@ -20,12 +21,14 @@ from tests.support.services import (
     build_test_settings,
     fail_with,
     get_callback,
+    list_deliveries,
     meanwhile,
     record_delivery,
+    register,
 )
 from thumbs.accounts import get_default_account
 from thumbs.deliver import deliver, dispatch_startable
-from thumbs.domain import Attempt, Delivery, DeliveryStatus
+from thumbs.domain import Attempt, Delivery, DeliveryStatus, EventType
 from thumbs.errors import AttemptError, AttemptTimeout
 from thumbs.ledger import Ledger
 from thumbs.outbound import Outbound
@@ -252,6 +255,51 @@ def test_answer_is_recorded_with_its_truncation_and_without_nul(services: Servic
     _, attempt = attempt_once(services)
     assert (attempt.response_body, attempt.response_body_truncated) == ("a\ufffdb\ufffd", True)
     assert attempt.response_headers == {"content-type": "text/plain"}
+
+
+TOKEN = 'Ag/1"2-sésame'
+SAID_BACK = {
+    "as it was sent": (TOKEN.encode("latin-1"), b"***"),
+    "in UTF-8": (TOKEN.encode(), b"***"),
+    "in JSON": (json.dumps({"got": TOKEN}).encode(), b'{"got": "***"}'),
+    "in JSON of UTF-8": (json.dumps({"got": TOKEN}, ensure_ascii=False).encode(), b'{"got": "***"}'),
+    "in JSON of PHP": (json.dumps({"got": TOKEN}).replace("/", "\\/").encode(), b'{"got": "***"}'),
+    "more than once": (f"{TOKEN}, {TOKEN}".encode(), b"***, ***"),
+    "behind its scheme": (f"Bearer {TOKEN}".encode(), b"Bearer ***"),
+    "with a longer one that begins alike": (f"{TOKEN}-and-more".encode(), b"***"),
+}
+
+
+def get_told(services: Services, outbound: ScriptedOutbound, body: bytes, **answer: Any) -> Attempt:
+    """Get on record what a receiver says back to a ping, of headers that nobody is to see."""
+    outbound.on_post = lambda: build_answer(500, body, **answer)
+    headers = {"Authorization": f"Bearer {TOKEN}", "X-Other": f"{TOKEN}-and-more", "X-Team": "shop"}
+    endpoint, _ = register(services, headers=headers)
+    [ping] = list_deliveries(services, endpoint.id, EventType.PING)
+    [attempt] = services.ledger.deliveries.list_attempts(ping.id)
+    return attempt
+
+
+@pytest.mark.parametrize(("body", "told"), SAID_BACK.values(), ids=SAID_BACK.keys())
+def test_header_that_is_said_back_is_hidden(
+    services: Services, outbound: ScriptedOutbound, body: bytes, told: bytes
+) -> None:
+    """In the body and in headers, which are read as Latin-1."""
+    attempt = get_told(services, outbound, body, x_got=body.decode("latin-1"))
+    assert attempt.response_body == attempt.response_headers["x-got"] == told.decode()
+
+
+@pytest.mark.parametrize("size", [8, len(TOKEN) - 1, len(TOKEN)])
+def test_header_that_is_cut_off_with_the_answer_is_hidden(
+    services: Services, outbound: ScriptedOutbound, size: int
+) -> None:
+    attempt = get_told(services, outbound, b"got " + TOKEN.encode("latin-1")[:size], is_truncated=True)
+    assert attempt.response_body == "got ***"
+
+
+def test_short_words_of_headers_are_not_hidden(services: Services, outbound: ScriptedOutbound) -> None:
+    """Else half of an answer that speaks of a shop would be."""
+    assert get_told(services, outbound, b"Bearer of the shop").response_body == "Bearer of the shop"
 
 
 def test_duration_of_the_attempt_is_recorded(

@@ -4,6 +4,7 @@ The attempt is on record before anything is sent. A delivery may come twice (aft
 `webhook-id`, same bytes. What counts as delivered is written in docs/webhooks.md.
 """
 
+import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -123,10 +124,30 @@ def _post(services: Services, leased: LeasedDelivery) -> Result:
 def _hide(answer: Answer, words: Iterable[str]) -> Answer:
     """Hide the words of the endpoint's headers where its receiver says them back: answers are recorded and shown."""
     headers, body = dict(answer.headers), answer.body
-    for word in sorted((word for word in words if len(word) >= MIN_HIDDEN_CHARS), key=len, reverse=True):
-        headers = {name: value.replace(word, HIDDEN) for name, value in headers.items()}
-        body = body.replace(word.encode("utf-8"), HIDDEN.encode()).replace(word.encode("latin-1"), HIDDEN.encode())
+    spellings = _list_spellings(word for word in words if len(word) >= MIN_HIDDEN_CHARS)
+    for spelling in spellings:
+        headers = {name: value.replace(spelling.decode("latin-1"), HIDDEN) for name, value in headers.items()}
+        body = body.replace(spelling, HIDDEN.encode())
+    if answer.is_truncated:
+        body = _hide_cut(body, spellings)
     return replace(answer, headers=headers, body=body)
+
+
+def _list_spellings(words: Iterable[str]) -> list[bytes]:
+    """List how a receiver may write the words, longest first: as they were sent (Latin-1), in UTF-8, or in JSON."""
+    spelled = set(words)
+    spelled |= {json.dumps(word, ensure_ascii=is_ascii)[1:-1] for word in spelled for is_ascii in (True, False)}
+    spelled |= {text.replace("/", "\\/") for text in spelled}  # As PHP writes JSON.
+    return sorted({text.encode(charset) for text in spelled for charset in ("utf-8", "latin-1")}, key=len, reverse=True)
+
+
+def _hide_cut(body: bytes, spellings: Iterable[bytes]) -> bytes:
+    """Hide what a word begins with where the body is cut off within it."""
+    for spelling in spellings:
+        for size in range(len(spelling) - 1, MIN_HIDDEN_CHARS - 1, -1):
+            if body.endswith(spelling[:size]):
+                return body[:-size] + HIDDEN.encode()
+    return body
 
 
 def _build_headers(services: Services, leased: LeasedDelivery) -> dict[str, str]:
