@@ -85,6 +85,14 @@ def test_post_fails_when_the_connection_breaks(path: str, outbound: Outbound, so
         outbound.post(source.url(path), b"{}", {})
 
 
+def test_post_sends_headers_as_latin_1(outbound: Outbound, receiver: Receiver) -> None:
+    """All that an endpoint's header may have; the receiver of these tests reads it as what it is."""
+    value = "".join(map(chr, [*range(0x21, 0x7F), *range(0xA1, 0x100)]))
+    outbound.post(receiver.url(), b"{}", {"x-a": value})
+    [request] = receiver.requests
+    assert request.headers["x-a"] == value
+
+
 @pytest.mark.parametrize("headers", [{"x-a": "one\r\ntwo: three"}, {"x\na": "1"}, {"x-a": "\u20ac"}])
 def test_post_refuses_headers_that_cannot_be_sent(
     headers: dict[str, str], outbound: Outbound, receiver: Receiver

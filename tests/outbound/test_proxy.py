@@ -1,11 +1,16 @@
 """Going out through the operator's egress proxy: everything does, and our own rules hold all the same."""
 
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+
 import pytest
 
 from tests.support.authority import TestAuthority
 from tests.support.egress import EgressProxyServer
-from tests.support.outbound import HOST, IMAGE, TIMEOUT_SECONDS, Build, in_time, resolve_to
+from tests.support.outbound import HOST, IMAGE, TIMEOUT_SECONDS, Build, in_time, resolve_to, silent_listener
 from tests.support.servers import Receiver, SourceServer
+from thumbs.addresses import AddressPolicy, parse_networks
 from thumbs.errors import (
     AttemptTimeout,
     ConnectionFailed,
@@ -14,6 +19,13 @@ from thumbs.errors import (
     SourceTimeout,
     SourceUnreachable,
 )
+from thumbs.outbound.call import Call, Rules
+from thumbs.outbound.client import FETCH_FAULTS
+from thumbs.outbound.lookup import Lookup
+from thumbs.outbound.proxy import EgressProxy
+from thumbs.outbound.watchdog import Watchdog
+
+PROXY_HOST = "127.0.0.1"
 
 
 def test_sources_and_webhooks_go_through_the_proxy(build: Build, source: SourceServer, receiver: Receiver) -> None:
@@ -106,3 +118,47 @@ def test_proxy_that_is_not_there_is_unreachable(build: Build) -> None:
     with pytest.raises(SourceUnreachable) as caught:
         build(proxy_url=gone.proxy_url()).fetch(f"http://{HOST}:8000/")
     assert caught.value.retryable
+
+
+# ── a proxy with several addresses ──────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def watchdog() -> Iterator[Watchdog]:
+    """What ends calls in time."""
+    with closing(Watchdog()) as watchdog:
+        yield watchdog
+
+
+def dial(proxy: EgressProxyServer, watchdog: Watchdog, own: Sequence[str], targets: Sequence[str], port: int) -> None:
+    """Dial one of the targets through a proxy whose name leads to its own addresses."""
+    rules = Rules(
+        policy=AddressPolicy(parse_networks(HOST)),
+        lookup=Lookup(resolve_to(*targets)),
+        watchdog=watchdog,
+        get_tls_context=ssl.create_default_context,
+        proxy=EgressProxy("proxy.example", proxy.port, None, Lookup(resolve_to(*own))),
+    )
+    with closing(Call(rules, FETCH_FAULTS, total_seconds=10, lookup_seconds=5)) as call:
+        call.dial("host.example", port, is_tls=False).close()
+
+
+def test_next_address_of_the_proxy_is_tried_when_one_refuses(watchdog: Watchdog, source: SourceServer) -> None:
+    """As with `localhost`, which is ::1 at first, and a proxy that listens on 127.0.0.1 alone."""
+    with EgressProxyServer() as proxy:
+        dial(proxy, watchdog, ["::1", "127.0.0.3", PROXY_HOST], [HOST], source.port)
+    assert proxy.list_targets() == [f"{HOST}:{source.port}"]
+
+
+def test_silent_address_of_the_proxy_does_not_use_up_the_time(watchdog: Watchdog, source: SourceServer) -> None:
+    """Also where a try at one of many addresses has little of it."""
+    with EgressProxyServer() as proxy, silent_listener("127.0.0.3", proxy.port):
+        dial(proxy, watchdog, ["127.0.0.3", PROXY_HOST], [HOST] * 6, source.port)
+    assert proxy.list_targets() == [f"{HOST}:{source.port}"]
+
+
+def test_proxy_of_which_no_address_listens_is_unreachable(watchdog: Watchdog) -> None:
+    with EgressProxyServer() as gone:
+        pass
+    with pytest.raises(SourceUnreachable):
+        dial(gone, watchdog, ["::1", PROXY_HOST], [HOST], 8000)

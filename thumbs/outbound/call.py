@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -154,8 +154,7 @@ class Call:
         if proxy is None:
             return _open(address, port, timeout_seconds)
         until = time.monotonic() + timeout_seconds
-        own_address = proxy.resolve(timeout_seconds)
-        sock = _open(own_address, proxy.port, max(MIN_LEFT_SECONDS, until - time.monotonic()))
+        sock = _open_first(proxy.resolve(timeout_seconds), proxy.port, until)
         try:
             proxy.open_tunnel(sock, address, port, until)
         except BaseException:
@@ -185,6 +184,18 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _open_first(addresses: Sequence[str], port: int, until: float) -> socket.socket:
+    """Connect to the first of the proxy's addresses that takes us, each in its share of the time; raises OSError."""
+    for tries_left in range(len(addresses), 1, -1):
+        with suppress(OSError):  # Such as `localhost`, which is ::1 at first, and a proxy that listens on 127.0.0.1.
+            return _open(addresses[-tries_left], port, _share_out(until, tries_left))
+    return _open(addresses[-1], port, _share_out(until, 1))
+
+
+def _share_out(until: float, tries_left: int) -> float:
+    return max(MIN_LEFT_SECONDS, (until - time.monotonic()) / tries_left)
 
 
 def _open(address: str, port: int, timeout_seconds: float) -> socket.socket:

@@ -8,6 +8,7 @@ import re
 import socket
 import time
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Self
@@ -42,9 +43,9 @@ class EgressProxy:
             authorization = f"Basic {b64encode(pair.encode()).decode()}"
         return cls(parts.hostname or "", parts.port or 80, authorization, Lookup(resolve_by_system))
 
-    def resolve(self, timeout_seconds: float) -> str:
-        """Resolve the proxy's own name; raises TimeoutError and OSError."""
-        return self.lookup.resolve(self.host, self.port, timeout_seconds)[0]
+    def resolve(self, timeout_seconds: float) -> Sequence[str]:
+        """Resolve the proxy's own name, to addresses of which any will do; raises TimeoutError and OSError."""
+        return self.lookup.resolve(self.host, self.port, timeout_seconds)
 
     def open_tunnel(self, sock: socket.socket, address: str, port: int, until: float) -> None:
         """Have the proxy, to which the socket is connected, connect us with an address by that monotonic time.
