@@ -57,6 +57,14 @@ def test_slow_callers_keep_nobody_out(port: int, name: str) -> None:
         assert ask(port).endswith(b"\r\n\r\n2")
 
 
+def test_caller_who_does_not_read_the_answer_keeps_nobody_out(port: int) -> None:
+    """What was sent is read by then: to end that alone would not wake the thread."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as deaf:
+        deaf.sendall(b"GET /huge HTTP/1.1\r\nHost: thumbs\r\n\r\n")
+        assert deaf.recv(1) == b"H"
+        assert ask(port).endswith(b"\r\n\r\n2")
+
+
 def test_caller_who_drips_is_cut_off_in_time(port: int) -> None:
     """A byte now and then does not begin the time again."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
