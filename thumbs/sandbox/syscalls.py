@@ -8,6 +8,7 @@ import ctypes
 import errno
 import platform
 import struct
+import sys
 from dataclasses import dataclass
 from typing import Final
 
@@ -102,7 +103,7 @@ class _Program(ctypes.Structure):
 
 def forbid_system_calls() -> bool:
     """Forbid them to this process, its threads and its children, for ever; False where that is not to be had."""
-    machine = MACHINES.get(platform.machine())
+    machine = MACHINES.get(platform.machine()) if sys.platform == "linux" else None
     if machine is None:
         return False
     instructions = _build_filter(machine)
