@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from thumbs.domain import DecodeLimits, Fit, OutputFormat, ThumbnailSpec
-from thumbs.imaging import make_thumbnail
+from thumbs.imaging import make_thumbnails
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
         path, told = json.loads(line)
         body, spec = read(Path(path)), _build_spec(told)
         began = time.perf_counter()
-        make_thumbnail(body, spec, limits)
+        make_thumbnails(body, [spec], limits)
         print((time.perf_counter() - began) * 1000, flush=True)
 
 

@@ -47,13 +47,15 @@ def _measure(render: Render, body: bytes, request: Mapping[str, Any]) -> float:
 
 
 def _build_ours() -> Render:
-    from thumbs.domain import DecodeLimits, OutputFormat, ThumbnailSpec  # noqa: PLC0415
-    from thumbs.imaging import make_thumbnail  # noqa: PLC0415
+    from thumbs.domain import DecodeLimits, OutputFormat, Picture, ThumbnailSpec  # noqa: PLC0415
+    from thumbs.imaging import make_thumbnails  # noqa: PLC0415
 
     limits = DecodeLimits()
 
     def render(body: bytes, output: str) -> bytes:
-        return make_thumbnail(body, ThumbnailSpec(format=OutputFormat(output)), limits).body
+        (picture,) = make_thumbnails(body, [ThumbnailSpec(format=OutputFormat(output))], limits).pictures
+        assert isinstance(picture, Picture)
+        return picture.body
 
     return render
 

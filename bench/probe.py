@@ -24,6 +24,8 @@ from thumbs.services import Services, build
 from thumbs.sweep import sweep
 
 EXPIRES_AFTER: Final = timedelta(days=7)
+SOURCE_URL: Final = "https://img.example/queued.jpg?n={}"
+"""No two jobs are about the same source."""
 ROWS: Final = 1000
 """Jobs per transaction while filling."""
 STRIDE: Final = 7919
@@ -75,7 +77,7 @@ class Probe:
     def _queue(self, account_id: str, count: int) -> None:
         now = self._services.clock.now()
         changes = {"account_id": account_id, "created_at": now, "run_at": now, "expires_at": now + EXPIRES_AFTER}
-        jobs = [build_job(**changes) for _ in range(count)]
+        jobs = [build_job(source_url=SOURCE_URL.format(len(self._ids) + number), **changes) for number in range(count)]
         self._services.ledger.jobs.record(*jobs)
         for job in jobs:
             dispatcher.process(job.id)

@@ -91,8 +91,9 @@ def _read(name: str, stack: Stack) -> Stage:
 
 def _run(stack: Stack, sources: Sources, names: Sequence[str]) -> Counter[str]:
     """Make a job of each and wait for its end; counts the statuses, and the codes of those that failed."""
+    urls = [f"{sources.url(name)}?n={number}" for number, name in enumerate(names)]
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        jobs = list(pool.map(lambda name: _make_job(stack, sources.url(name)), names))
+        jobs = list(pool.map(lambda url: _make_job(stack, url), urls))
     return Counter(job["error"]["code"] if job["error"] else job["status"] for job in jobs)
 
 

@@ -50,6 +50,8 @@ def conclude(
         source=outcome.source,
         error=outcome.error,
         timings_ms=timings_ms,
+        variants=outcome.variants or job.variants,
+        reused=outcome.reused,
     )
     kind = EventType.JOB_SUCCEEDED if ended.status is JobStatus.SUCCEEDED else EventType.JOB_FAILED
     event = _build_event(job.account_id, kind, {"job": describe_job(ended)}, now, new_id, job_id=job.id)

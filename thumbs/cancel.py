@@ -1,8 +1,8 @@
-"""A caller's DELETE: a job that has not begun is cancelled, a final one is forgotten with its thumbnail."""
+"""A caller's DELETE: a job that has not begun is cancelled, a final one is forgotten with its thumbnails."""
 
 import logging
 
-from thumbs.documents import name_blob
+from thumbs.documents import list_blobs
 from thumbs.domain import Account, Failure, Job, JobStatus, Outcome
 from thumbs.ending import end_job
 from thumbs.errors import Cancelled, Conflict
@@ -20,8 +20,8 @@ def delete_job(services: Services, account: Account, job_id: str) -> None:
     job = services.ledger.jobs.get(account.id, job_id)
     if job.status in (JobStatus.QUEUED, JobStatus.RUNNING):
         raise Conflict(f"The job {job_id} is at work: delete it when it is final.")
-    if job.thumbnail is not None:
-        services.blobs.delete(name_blob(job, job.thumbnail))
+    for name in list_blobs(job):
+        services.blobs.delete(name)
     services.ledger.jobs.forget(job)
     logger.info("job forgotten", extra={"job_id": job.id})
 

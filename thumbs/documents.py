@@ -19,6 +19,7 @@ from thumbs.domain import (
     Job,
     JobStatus,
     Thumbnail,
+    Variant,
 )
 
 EXTENSIONS: Final[Mapping[str, str]] = {
@@ -61,11 +62,13 @@ def describe_job(job: Job) -> dict[str, Any]:
         "source_url": job.source_url,
         "callback_url": job.callback_url,
         "spec": asdict(job.spec),
+        "inline": job.is_inline,
         "metadata": dict(job.metadata),
         "thumbnail": job.thumbnail and _describe_thumbnail(job, job.thumbnail),
-        "variants": {},
+        "variants": {name: _describe_variant(job, name, variant) for name, variant in job.variants.items()},
         "source": job.source and asdict(job.source),
         "error": job.error and asdict(job.error),
+        "reused": job.reused and str(job.reused),
         "run_count": job.run_count,
         "timings_ms": dict(job.timings_ms),
         "created_at": format_moment(job.created_at),
@@ -112,9 +115,16 @@ def describe_endpoint(endpoint: Endpoint, health: Health) -> dict[str, Any]:
     }
 
 
-def name_blob(job: Job, thumbnail: Thumbnail) -> str:
-    """Name the job's thumbnail: the unguessable name drawn with the job, and the extension of its type."""
-    return f"{job.blob_name}.{EXTENSIONS[thumbnail.content_type]}"
+def name_blob(job: Job, thumbnail: Thumbnail, variant: str | None = None) -> str:
+    """Name a thumbnail: the unguessable name drawn with the job, the variant's, and the extension of its type."""
+    suffix = f"-{variant}" if variant else ""
+    return f"{job.blob_name}{suffix}.{EXTENSIONS[thumbnail.content_type]}"
+
+
+def list_blobs(job: Job) -> list[str]:
+    """List the names of all thumbnails of a job."""
+    main = [name_blob(job, job.thumbnail)] if job.thumbnail else []
+    return main + [name_blob(job, each.thumbnail, name) for name, each in job.variants.items() if each.thumbnail]
 
 
 def format_moment(moment: datetime | None) -> str | None:
@@ -124,8 +134,16 @@ def format_moment(moment: datetime | None) -> str | None:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _describe_thumbnail(job: Job, thumbnail: Thumbnail) -> dict[str, Any]:
-    return {"url": f"{job.public_url}/t/{name_blob(job, thumbnail)}"} | asdict(thumbnail)
+def _describe_thumbnail(job: Job, thumbnail: Thumbnail, variant: str | None = None) -> dict[str, Any]:
+    return {"url": f"{job.public_url}/t/{name_blob(job, thumbnail, variant)}"} | asdict(thumbnail)
+
+
+def _describe_variant(job: Job, name: str, variant: Variant) -> dict[str, Any]:
+    return {
+        "spec": asdict(variant.spec),
+        "thumbnail": variant.thumbnail and _describe_thumbnail(job, variant.thumbnail, name),
+        "error": variant.error and asdict(variant.error),
+    }
 
 
 def _describe_callback(job: Job, callback: Delivery | None) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from thumbs.domain import Account, Batch, IdempotencyKey, Job, JobStatus, NewJob
+from thumbs.domain import Account, Batch, IdempotencyKey, Job, JobStatus, NewJob, Variant
 from thumbs.errors import IdempotencyKeyReused, KeyAlreadyUsed, Overloaded
 from thumbs.services import Services
 
@@ -102,7 +102,8 @@ def _build_overloaded(detail: str) -> Overloaded:
 
 
 def _check_urls(services: Services, new: NewJob, *, prefix: str = "") -> None:
-    services.check_url(f"{prefix}source_url", new.source_url, frozenset({"http", "https"}))
+    if new.source_url is not None:
+        services.check_url(f"{prefix}source_url", new.source_url, frozenset({"http", "https"}))
     if new.callback_url is not None:
         services.check_receiver_url(f"{prefix}callback_url", new.callback_url)
 
@@ -125,6 +126,8 @@ def _build_job(services: Services, account: Account, new: NewJob, batch: Batch |
         expires_at=now + timedelta(days=services.settings.retention_days),
         run_at=now,
         batch_id=batch.id if batch else None,
+        variants={name: Variant(spec) for name, spec in new.variants.items()},
+        is_inline=new.is_inline,
     )
 
 
@@ -134,7 +137,20 @@ def _build_key(
     """Build the record of a key: what was asked for, whatever the order of its members or the defaults left out."""
     if key is None:
         return None
-    jobs = [[new.source_url, new.callback_url, asdict(new.spec), dict(new.metadata)] for new in news]
+    jobs = [_list_asked(new) for new in news]
     asked = [resource_id.partition("_")[0], callback_url, jobs]
     request_sha256 = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     return IdempotencyKey(account.id, key, request_sha256, resource_id, now + KEY_LIFETIME)
+
+
+def _list_asked(new: NewJob) -> list[Any]:
+    """List what a request asked for; what is not asked for is left out, so that a key outlives an upgrade."""
+    asked: list[Any] = [new.source_url, new.callback_url, asdict(new.spec), dict(new.metadata)]
+    variants = {name: asdict(spec) for name, spec in new.variants.items()}
+    more = {"variants": variants, "inline": new.is_inline, "source_sha256": _hash(new.source_data)}
+    told = {name: value for name, value in more.items() if value}
+    return [*asked, told] if told else asked
+
+
+def _hash(body: bytes | None) -> str | None:
+    return hashlib.sha256(body).hexdigest() if body is not None else None

@@ -6,14 +6,27 @@ finds nothing to lease.
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
 from thumbs.documents import name_blob
-from thumbs.domain import Blob, Failure, FetchedSource, Job, JobStatus, Lease, Outcome, Picture, Source, Thumbnail
+from thumbs.domain import (
+    Blob,
+    Failure,
+    FetchedSource,
+    Job,
+    JobStatus,
+    Lease,
+    Outcome,
+    Picture,
+    Rendering,
+    Source,
+    Thumbnail,
+    Variant,
+)
 from thumbs.ending import end_job
-from thumbs.errors import BusyError, Expired, JobError, StorageUnavailable, UnavailableError
+from thumbs.errors import BusyError, Expired, JobError, SourceEmpty, StorageUnavailable, UnavailableError
 from thumbs.retries import add_seconds, decide_next_run
 from thumbs.services import Services
 from thumbs.telemetry import log_context
@@ -72,44 +85,60 @@ def _make_thumbnail(services: Services, run: Run) -> Outcome:
     if services.clock.now() >= run.job.expires_at:
         raise Expired
     source = _fetch(services, run)
-    picture = _decode(services, run, source)
-    thumbnail = _store(services, run, picture)
-    facts = Source(picture.source_content_type, picture.source_width, picture.source_height, len(source.body))
-    return Outcome(JobStatus.SUCCEEDED, thumbnail=thumbnail, source=facts)
+    rendering = _decode(services, run, source)
+    picture, *others = rendering.pictures
+    if isinstance(picture, JobError):
+        raise picture
+    began = services.clock.monotonic()
+    try:
+        thumbnail = _store(services, run.job, picture)
+        variants = {
+            name: _make_variant(services, run.job, name, variant, other)
+            for (name, variant), other in zip(run.job.variants.items(), others, strict=True)
+        }
+    finally:
+        _note_duration(services, run, "stored", began)
+    facts = Source.of(rendering, len(source.body))
+    return Outcome(JobStatus.SUCCEEDED, thumbnail=thumbnail, source=facts, variants=variants)
 
 
 def _fetch(services: Services, run: Run) -> FetchedSource:
     began = services.clock.monotonic()
     try:
-        return services.outbound.fetch(run.job.source_url)
+        if run.job.source_url is not None:
+            return services.outbound.fetch(run.job.source_url)
+        upload = services.ledger.uploads.find(run.job.id)
+        if upload is None:
+            raise SourceEmpty("the upload is gone")
+        return FetchedSource(upload, url="")
     finally:
         _note_duration(services, run, "fetched", began)
 
 
-def _decode(services: Services, run: Run, source: FetchedSource) -> Picture:
+def _decode(services: Services, run: Run, source: FetchedSource) -> Rendering:
     began = services.clock.monotonic()
     settings = services.settings
     spent_seconds = began - run.started
     wait_seconds = settings.lease_seconds - spent_seconds - settings.decode_timeout_seconds - FINISH_MARGIN_SECONDS
     try:
-        return services.sandbox.render(source.body, run.job.spec, wait_seconds=max(0.0, wait_seconds))
+        specs = [run.job.spec, *(variant.spec for variant in run.job.variants.values())]
+        return services.sandbox.render(source.body, specs, wait_seconds=max(0.0, wait_seconds))
     finally:
         _note_duration(services, run, "decoded", began)
 
 
-def _store(services: Services, run: Run, picture: Picture) -> Thumbnail:
-    began = services.clock.monotonic()
-    thumbnail = Thumbnail(
-        content_type=picture.content_type,
-        width=picture.width,
-        height=picture.height,
-        bytes=len(picture.body),
-        sha256=picture.sha256,
-        thumbhash=picture.thumbhash,
-        dominant_color=picture.dominant_color,
-    )
+def _make_variant(services: Services, job: Job, name: str, variant: Variant, picture: Picture | JobError) -> Variant:
+    """Store a variant's thumbnail; that it could not be made is its own failure, and not the job's."""
+    if isinstance(picture, JobError):
+        logger.info("a variant failed", extra={"variant": name, "error_code": picture.code, "detail": picture.detail})
+        return replace(variant, error=Failure.of(picture))
+    return replace(variant, thumbnail=_store(services, job, picture, name))
+
+
+def _store(services: Services, job: Job, picture: Picture, variant: str | None = None) -> Thumbnail:
+    thumbnail = Thumbnail.of(picture)
     blob = Blob(
-        name=name_blob(run.job, thumbnail),
+        name=name_blob(job, thumbnail, variant),
         content_type=picture.content_type,
         sha256=picture.sha256,
         body=picture.body,
@@ -119,8 +148,6 @@ def _store(services: Services, run: Run, picture: Picture) -> Thumbnail:
         services.blobs.put(blob)
     except UnavailableError as error:
         raise StorageUnavailable(str(error)) from error
-    finally:
-        _note_duration(services, run, "stored", began)
     return thumbnail
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.corpus import CORPUS, ROWS, needs_corpus
-from tests.support.images import open_result, render
+from tests.support.images import open_result, render, render_whole, take_only
 from thumbs.domain import ThumbnailSpec
 from thumbs.errors import JobError
 
@@ -29,11 +29,12 @@ def test_file_gives_what_the_manifest_says(row: dict[str, str]) -> None:
 
 def render_row(path: Path) -> tuple[str, tuple[int, int] | None]:
     try:
-        picture = render(path.read_bytes())
+        rendering = render_whole(path.read_bytes())
+        picture = take_only(rendering)
     except JobError as error:
         return error.code, None
     assert open_result(picture).size == (ThumbnailSpec().width, ThumbnailSpec().height)
-    return "ok", (picture.source_width, picture.source_height)
+    return "ok", (rendering.source_width, rendering.source_height)
 
 
 @needs_corpus

@@ -7,7 +7,17 @@ import pytest
 from PIL import Image
 from thumbhash import thumb_hash_to_average_rgba  # type: ignore[import-untyped]
 
-from tests.support.images import BLUE, RED, build_corners, build_photo, encode, open_result, render
+from tests.support.images import (
+    BLUE,
+    RED,
+    build_corners,
+    build_photo,
+    encode,
+    open_result,
+    render,
+    render_whole,
+    take_only,
+)
 from thumbs.domain import Fit, OutputFormat
 
 
@@ -18,21 +28,22 @@ def test_hash_is_that_of_the_bytes() -> None:
 
 
 def test_size_is_that_of_the_thumbnail_and_of_the_source() -> None:
-    picture = render(encode(build_photo(320, 240), "GIF"), width=50, height=40, fit=Fit.INSIDE)
+    rendering = render_whole(encode(build_photo(320, 240), "GIF"), width=50, height=40, fit=Fit.INSIDE)
 
+    picture = take_only(rendering)
     assert (picture.width, picture.height) == open_result(picture).size == (50, 38)
-    assert (picture.source_width, picture.source_height) == (320, 240)
-    assert picture.source_content_type == "image/gif"
+    assert (rendering.source_width, rendering.source_height) == (320, 240)
+    assert rendering.source_content_type == "image/gif"
 
 
 def test_multi_picture_jpeg_is_a_jpeg() -> None:
     second = Image.new("RGB", (200, 200), BLUE)
     body = encode(Image.new("RGB", (200, 200), RED), "MPO", save_all=True, append_images=[second])
 
-    picture = render(body)
+    rendering = render_whole(body)
 
-    assert picture.source_content_type == "image/jpeg"
-    assert picture.dominant_color.startswith("#fe0000")
+    assert rendering.source_content_type == "image/jpeg"
+    assert take_only(rendering).dominant_color.startswith("#fe0000")
 
 
 def test_dominant_color_is_the_largest_groups_and_not_the_mean() -> None:

@@ -3,7 +3,16 @@
 import pytest
 from PIL import Image
 
-from tests.support.images import CORNER_COLOURS, build_corners, build_exif, encode, open_result, render
+from tests.support.images import (
+    CORNER_COLOURS,
+    build_corners,
+    build_exif,
+    encode,
+    open_result,
+    render,
+    render_whole,
+    take_only,
+)
 from thumbs.domain import Fit, OutputFormat
 from thumbs.imaging.orient import TURNS, read_orientation
 
@@ -36,10 +45,10 @@ def check_corners(image: Image.Image) -> None:
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "AVIF"])
 def test_each_orientation_comes_out_upright(image_format: str, orientation: int) -> None:
     stored = store(build_corners(480, 320), orientation)
-    picture = render(encode(stored, image_format, exif=build_exif(orientation)))
+    rendering = render_whole(encode(stored, image_format, exif=build_exif(orientation)))
 
-    check_corners(open_result(picture))
-    assert (picture.source_width, picture.source_height) == (480, 320)
+    check_corners(open_result(take_only(rendering)))
+    assert (rendering.source_width, rendering.source_height) == (480, 320)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

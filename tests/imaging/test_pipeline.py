@@ -18,8 +18,10 @@ from tests.support.images import (
     open_result,
     png_chunk,
     render,
+    render_whole,
+    take_only,
 )
-from thumbs.domain import OutputFormat
+from thumbs.domain import Fit, OutputFormat
 from thumbs.errors import DecodeError, ImageCorrupt
 
 FORMATS = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF"]
@@ -87,10 +89,10 @@ def test_exif_of_a_broken_png_does_not_hide_that_it_is_broken() -> None:
 def test_exif_behind_the_pixels_of_a_png_is_obeyed() -> None:
     exif = png_chunk(b"eXIf", build_exif(6).removeprefix(b"Exif\0\0"))
     body = build_png(64, 32, depth=8, kind=0, rows=[bytes(64)] * 32)
-    picture = render(body[:-12] + exif + body[-12:], width=20, height=40)
+    rendering = render_whole(body[:-12] + exif + body[-12:], fit=Fit.INSIDE)
 
-    assert (picture.width, picture.height) == (20, 40)
-    assert (picture.source_width, picture.source_height) == (32, 64)
+    picture = take_only(rendering)
+    assert (picture.width, picture.height) == (rendering.source_width, rendering.source_height) == (32, 64)
 
 
 @pytest.mark.parametrize("image_format", FORMATS)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from tests.imaging.fidelity import MIN_FIDELITY_DB, build_signs, measure_fidelity_db
 from tests.support.corpus import CORPUS, needs_corpus
-from tests.support.images import encode, open_result, render
+from tests.support.images import encode, open_result, render, render_whole
 from thumbs.domain import OutputFormat, ThumbnailSpec
 from thumbs.errors import ImageCorrupt
 from thumbs.imaging.geometry import make_plan
@@ -146,7 +146,7 @@ def test_profile_and_orientation_still_come_from_the_file() -> None:
     )
 
     assert open_result(render(body, width=30, height=60, format=OutputFormat.PNG)).size == (30, 60)
-    assert render(body, width=30, height=60).source_width == SIGNS.height
+    assert render_whole(body, width=30, height=60).source_width == SIGNS.height
 
 
 @needs_corpus

@@ -8,7 +8,16 @@ from PIL import Image
 
 from tests.imaging.fidelity import MIN_FIDELITY_DB, build_signs, measure_fidelity_db
 from tests.support.corpus import CORPUS, needs_corpus
-from tests.support.images import RED, build_exif, build_rgb_profile, encode, open_result, render
+from tests.support.images import (
+    RED,
+    build_exif,
+    build_rgb_profile,
+    encode,
+    open_result,
+    render,
+    render_whole,
+    take_only,
+)
 from thumbs.domain import Fit, OutputFormat, ThumbnailSpec
 from thumbs.errors import DecodeError
 from thumbs.imaging.geometry import make_plan
@@ -90,11 +99,11 @@ def test_profile_and_orientation_come_from_the_container() -> None:
     swapped = build_rgb_profile(((0.1431, 0.0606, 0.7141), (0.3851, 0.7169, 0.0971), (0.4361, 0.2225, 0.0139)))
     body = encode(Image.new("RGB", (900, 600), RED), "WEBP", exif=build_exif(6), icc_profile=swapped)
 
-    picture = render(body, width=20, height=30)
+    rendering = render_whole(body, width=20, height=30)
 
     assert decode(body, (900, 600))
-    assert (picture.source_width, picture.source_height) == (600, 900)
-    assert Image.open(BytesIO(picture.body)).convert("RGB").getpixel((9, 9)) == pytest.approx((0, 0, 254), abs=6)
+    assert (rendering.source_width, rendering.source_height) == (600, 900)
+    assert open_result(take_only(rendering)).convert("RGB").getpixel((9, 9)) == pytest.approx((0, 0, 254), abs=6)
 
 
 def test_damaged_webp_gives_a_thumbnail_or_a_typed_error() -> None:

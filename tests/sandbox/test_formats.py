@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from tests.support.decoders import render_in
+from tests.support.decoders import render_in, render_whole_in
 from tests.support.images import PNG_SIGNATURE, build_photo, encode
 from thumbs.domain import DecodeLimits
 from thumbs.errors import ImageCorrupt, ImageTooLarge, UnsupportedFormat
@@ -63,7 +63,7 @@ def test_signature_is_the_only_plugin_that_is_asked(shared: Sandbox, signature: 
 @pytest.mark.parametrize("tail", ["EPS", "PDF", "TIFF"])
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "WEBP"])
 def test_what_is_hung_on_an_image_is_not_looked_at(shared: Sandbox, name: str, tail: str) -> None:
-    found = render_in(shared, encode(PHOTO, name) + encode(Image.new("RGB", (9, 9)), tail))
+    found = render_whole_in(shared, encode(PHOTO, name) + encode(Image.new("RGB", (9, 9)), tail))
 
     assert found.source_content_type == f"image/{name.lower()}"
     assert (found.source_width, found.source_height) == PHOTO.size

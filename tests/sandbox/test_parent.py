@@ -35,13 +35,13 @@ from thumbs.sandbox import Sandbox
 body = Path(sys.argv[1]).read_bytes()
 sandbox = Sandbox(DecodeLimits(), decoders=2, timeout_seconds=10, memory_bytes=1 << 30)
 sandbox.start()
-sandbox.render(Path(sys.argv[2]).read_bytes(), ThumbnailSpec(), wait_seconds=20)
+sandbox.render(Path(sys.argv[2]).read_bytes(), [ThumbnailSpec()], wait_seconds=20)
 assert not [name for name in sys.modules if name == "PIL" or name.startswith("thumbs.imaging")]
 print("ready", flush=True)
 
 def render_for_ever():
     while True:
-        sandbox.render(body, ThumbnailSpec(), wait_seconds=20)
+        sandbox.render(body, [ThumbnailSpec()], wait_seconds=20)
 
 if len(sys.argv) > 3:
     threading.Thread(target=render_for_ever, daemon=True).start()

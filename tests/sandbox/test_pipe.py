@@ -13,9 +13,9 @@ import pytest
 from pebble.common.types import RemoteException, Result, ResultStatus
 from pebble.pool.process import Acknowledgement, TaskProblem, TaskResult
 
-from tests.support.images import build_photo, encode, render
+from tests.support.images import build_photo, encode, render_whole
 from tests.support.takeover import build_message
-from thumbs.sandbox.answer import MAX_DETAIL_CHARS, Refusal
+from thumbs.sandbox.answer import MAX_DETAIL_CHARS, Refusal, pack_answer
 from thumbs.sandbox.pipe import (
     LENGTHS,
     MAX_BODY_BYTES,
@@ -29,7 +29,7 @@ from thumbs.sandbox.pipe import (
 )
 
 Ends = tuple[AnswerReader, AnswerWriter]
-PICTURE = render(encode(build_photo(), "PNG"))
+RENDERING = render_whole(encode(build_photo(), "PNG"))
 SECRET = KeyError("secret")
 BEGUN = build_message({"kind": "begun"})
 READY = build_message({"kind": "ready"})
@@ -61,7 +61,9 @@ def write(ends: Ends, *messages: bytes) -> AnswerReader:
     return ends[0]
 
 
-@pytest.mark.parametrize("answer", [PICTURE, Refusal("image_corrupt", "cut short"), None], ids=["picture", "no", "up"])
+@pytest.mark.parametrize(
+    "answer", [RENDERING, Refusal("image_corrupt", "cut short"), None], ids=["rendering", "no", "up"]
+)
 def test_answer_comes_back_as_it_was_sent(ends: Ends, answer: Any) -> None:
     reader, writer = ends
     for number in range(2):
@@ -102,33 +104,40 @@ def test_text_of_a_child_is_made_fit_for_a_log_line(ends: Ends) -> None:
     assert read_message(reader).result.value.detail == ("??[31m??" + "é" * 300)[:MAX_DETAIL_CHARS]
 
 
-FACTS: dict[str, Any] = {"kind": "picture"} | {
-    name: getattr(PICTURE, name) for name in PICTURE.__slots__ if name not in ("body", "sha256")
-}
+FACTS, BODY = pack_answer(RENDERING)
+PICTURE, STEP = FACTS["pictures"][0], FACTS["steps"][0]
 
 BAD_MESSAGES = {
     "no JSON": b"{",
     "no object": [],
     "no kind": {},
-    "a kind that is no text": {"kind": ["picture"]},
+    "a kind that is no text": {"kind": ["rendering"]},
     "an unknown kind": {"kind": "pickle"},
     "no UTF-8": b'{"kind": "\xff"}',
     "deep JSON": b"[" * MAX_JSON_BYTES,
     "an endless number": b'{"kind": "ready", "x": ' + b"9" * 4000 + b"}",
     "a beginning of a task of its own": {"kind": "begun", "task": 7},
     "more members": FACTS | {"sha256": "00"},
-    "a member missing": {name: value for name, value in FACTS.items() if name != "width"},
-    "a width of text": FACTS | {"width": "100"},
-    "a width of truth": FACTS | {"width": True},
-    "a width of 100.0": FACTS | {"width": 100.0},
-    "no width": FACTS | {"width": None},
+    "a member missing": {name: value for name, value in FACTS.items() if name != "source_width"},
+    "a width of text": FACTS | {"source_width": "100"},
+    "pictures in an object": FACTS | {"pictures": {"0": PICTURE}},
+    "a picture that is a text": FACTS | {"pictures": ["code"]},
+    "more members of a picture": FACTS | {"pictures": [PICTURE | {"sha256": "00"}]},
+    "a picture's width of truth": FACTS | {"pictures": [PICTURE | {"width": True}]},
+    "a picture's width of 100.0": FACTS | {"pictures": [PICTURE | {"width": 100.0}]},
+    "no width of a picture": FACTS | {"pictures": [PICTURE | {"width": None}]},
+    "a step that is a text": FACTS | {"steps": ["decode"]},
+    "a step without a name": FACTS | {"steps": [STEP | {"name": None}]},
+    "a step of no time": FACTS | {"steps": [STEP | {"ms": None}]},
     "a code that is no text": {"kind": "refusal", "code": 1, "detail": ""},
 }
 
 
 @pytest.mark.parametrize("message", BAD_MESSAGES.values(), ids=BAD_MESSAGES.keys())
 def test_what_is_no_message_is_refused(ends: Ends, message: Any) -> None:
-    reader = write(ends, BEGUN, build_message(message))
+    reader = write(
+        ends, BEGUN, build_message(message, BODY if isinstance(message, dict) and message.get("pictures") else b"")
+    )
     read_message(reader)
 
     with pytest.raises(BrokenAnswer):

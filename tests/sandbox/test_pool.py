@@ -33,7 +33,7 @@ def test_render_gives_what_imaging_gives(shared: Sandbox, source: str, output: O
     """Also: nothing is imported or opened while an image is decoded, since the child can open nothing any more."""
     body = encode(build_photo(), source)
 
-    found = shared.render(body, ThumbnailSpec(format=output, fit=Fit.CONTAIN), wait_seconds=WAIT_SECONDS)
+    found = render_in(shared, body, ThumbnailSpec(format=output, fit=Fit.CONTAIN))
 
     assert found == render(body, format=output, fit=Fit.CONTAIN)
 
@@ -90,7 +90,7 @@ def test_busy_decoders_are_waited_for_only_so_long(threads: ThreadPoolExecutor, 
     with build_sandbox() as sandbox:
         future = start_slow_render(sandbox, threads, slow_png)
         with pytest.raises(DecodersBusy):
-            sandbox.render(RED_PNG, SPEC, wait_seconds=0.05)
+            sandbox.render(RED_PNG, [SPEC], wait_seconds=0.05)
         assert future.result(timeout=WAIT_SECONDS).source_width == 7000
 
 
@@ -100,7 +100,7 @@ def test_threads_are_served_in_turn(threads: ThreadPoolExecutor) -> None:
         render_in(sandbox, RED_PNG)
         greedy = [threads.submit(render_many, sandbox, 200) for _ in range(2)]
         for _ in range(20):
-            sandbox.render(BLUE_PNG, SPEC, wait_seconds=0.5)
+            sandbox.render(BLUE_PNG, [SPEC], wait_seconds=0.5)
         assert not any(future.done() for future in greedy)
 
 
@@ -126,7 +126,7 @@ def test_close_ends_who_waits_for_a_decoder(threads: ThreadPoolExecutor, slow_pn
     sandbox = build_sandbox()
     sandbox.start()
     under_way = start_slow_render(sandbox, threads, slow_png)
-    waiting = [threads.submit(sandbox.render, RED_PNG, SPEC, wait_seconds=60) for _ in range(3)]
+    waiting = [threads.submit(sandbox.render, RED_PNG, [SPEC], wait_seconds=60) for _ in range(3)]
 
     sandbox.close()
 

@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import psutil
 from PIL import Image
 
-from tests.support.images import BLUE, RED, encode
-from thumbs.domain import DecodeLimits, Picture, ThumbnailSpec
+from tests.support.images import BLUE, RED, encode, take_only
+from thumbs.domain import DecodeLimits, Picture, Rendering, ThumbnailSpec
 from thumbs.sandbox import Sandbox
 
 MIB = 1024 * 1024
@@ -26,7 +26,12 @@ def build_sandbox(*, decoders: int = 1, timeout_seconds: float = 10.0, memory_by
 
 def render_in(sandbox: Sandbox, body: bytes, spec: ThumbnailSpec = SPEC) -> Picture:
     """Render by a child."""
-    return sandbox.render(body, spec, wait_seconds=WAIT_SECONDS)
+    return take_only(render_whole_in(sandbox, body, spec))
+
+
+def render_whole_in(sandbox: Sandbox, body: bytes, *specs: ThumbnailSpec) -> Rendering:
+    """Render by a child, for each spec, and tell about the source too."""
+    return sandbox.render(body, specs or [SPEC], wait_seconds=WAIT_SECONDS)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -48,11 +53,11 @@ def find_new_decoder(before: list[psutil.Process]) -> psutil.Process:
     return decoder
 
 
-def start_slow_render(sandbox: Sandbox, threads: ThreadPoolExecutor, slow_png: bytes) -> "Future[Picture]":
+def start_slow_render(sandbox: Sandbox, threads: ThreadPoolExecutor, slow_png: bytes) -> "Future[Rendering]":
     """Start decoding the slow image, and come back when the child is at it."""
     render_in(sandbox, RED_PNG)
     before = sum(child.cpu_times().user for child in list_decoders())
-    future = threads.submit(render_in, sandbox, slow_png)
+    future = threads.submit(render_whole_in, sandbox, slow_png)
     wait_until(lambda: sum(child.cpu_times().user for child in list_decoders()) > before + 0.05)
     return future
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from thumbs.domain import DecodeLimits, Picture, ThumbnailSpec
-from thumbs.imaging import make_thumbnail
+from thumbs.domain import DecodeLimits, Picture, Rendering, ThumbnailSpec
+from thumbs.errors import JobError
+from thumbs.imaging import make_thumbnails
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 CORNER_COLOURS = (RED, GREEN, BLUE, WHITE)
@@ -23,7 +24,20 @@ SRGB_PRIMARIES = ((0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0
 
 def render(body: bytes, limits: DecodeLimits | None = None, **spec: Any) -> Picture:
     """Make the thumbnail of the bytes; `spec` as in ThumbnailSpec."""
-    return make_thumbnail(body, ThumbnailSpec(**spec), limits or DecodeLimits())
+    return take_only(render_whole(body, limits, **spec))
+
+
+def render_whole(body: bytes, limits: DecodeLimits | None = None, **spec: Any) -> Rendering:
+    """Render the bytes, and tell about their source too."""
+    return make_thumbnails(body, [ThumbnailSpec(**spec)], limits or DecodeLimits())
+
+
+def take_only(rendering: Rendering) -> Picture:
+    """Take the only picture; raises why there is none."""
+    (picture,) = rendering.pictures
+    if isinstance(picture, JobError):
+        raise picture
+    return picture
 
 
 def open_result(picture: Picture) -> Image.Image:

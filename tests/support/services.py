@@ -6,7 +6,7 @@ way there pass a real Outbound, a real Sandbox or another adapter by name.
 
 import functools
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from random import Random
@@ -29,6 +29,7 @@ from thumbs.domain import (
     FetchedSource,
     Job,
     Picture,
+    Rendering,
     ThumbnailSpec,
 )
 from thumbs.endpoints import NewEndpoint, create_endpoint
@@ -62,10 +63,8 @@ PICTURE = Picture(
     sha256="cd" * 32,
     thumbhash="3OcRJYB4d3h/iIeHeEh3eIhw+j2w",
     dominant_color="#7a5c43",
-    source_content_type="image/png",
-    source_width=320,
-    source_height=240,
 )
+RENDERING = Rendering("image/png", 320, 240, (PICTURE,))
 
 T = TypeVar("T")
 
@@ -106,13 +105,13 @@ class ScriptedSandbox(Sandbox):
     """Decodes nothing: calls `on_render`, and remembers how long it might have waited."""
 
     def __init__(self) -> None:
-        self.on_render: Callable[[], Picture] = lambda: PICTURE
+        self.on_render: Callable[[], Rendering] = lambda: RENDERING
         self.waits_seconds: list[float] = []
 
     def start(self) -> None:
         """Do nothing."""
 
-    def render(self, body: bytes, spec: ThumbnailSpec, *, wait_seconds: float) -> Picture:
+    def render(self, body: bytes, specs: Sequence[ThumbnailSpec], *, wait_seconds: float) -> Rendering:
         """Render as told."""
         self.waits_seconds.append(wait_seconds)
         return self.on_render()

@@ -20,11 +20,11 @@ def take_over():
     while "channel" not in frame.f_locals:
         frame = frame.f_back
     writer = frame.f_locals["channel"].writer
-    imaging = thumbs.imaging.make_thumbnail
+    imaging = thumbs.imaging.make_thumbnails
     def stand_in(*_):
-        thumbs.imaging.make_thumbnail = imaging
+        thumbs.imaging.make_thumbnails = imaging
         return {name}(writer, *{arguments!r})
-    thumbs.imaging.make_thumbnail = stand_in
+    thumbs.imaging.make_thumbnails = stand_in
 take_over()
 """
 

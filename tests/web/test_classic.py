@@ -29,7 +29,7 @@ def test_thumbnail_is_the_answer(client: FlaskClient, worker: None) -> None:
 def test_source_that_is_no_image_is_a_black_one(client: FlaskClient, worker: None, outbound: ScriptedOutbound) -> None:
     outbound.on_fetch = fail_with(ImageCorrupt())
     answer = client.get(f"/generateThumbnail{QUERY}")
-    image = open_result(Picture(answer.data, "", 0, 0, "", "", "", "", 0, 0))
+    image = open_result(Picture(answer.data, "", 0, 0, "", "", ""))
     assert (answer.status_code, answer.headers["X-Thumbs-Error"]) == (200, "image_corrupt")
     assert (image.format, image.size, image.convert("L").getextrema()) == ("JPEG", (100, 100), (0, 0))
     assert answer.headers["Cache-Control"] == "no-store"

@@ -155,8 +155,8 @@ def check_decoder(services: Services) -> Finding:
     limits = DecodeLimits()  # Not those of THUMBS_FORMATS: the probe is a GIF.
     timeout_seconds, memory_bytes = settings.decode_timeout_seconds, settings.decode_memory_bytes
     with Sandbox(limits, decoders=1, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes) as sandbox:
-        picture = sandbox.render(TINY_GIF, ThumbnailSpec(), wait_seconds=CHECK_SECONDS)
-    return Finding(Level.OK, f"a decoder made a thumbnail of {len(picture.body)} bytes")
+        rendering = sandbox.render(TINY_GIF, [ThumbnailSpec()], wait_seconds=CHECK_SECONDS)
+    return Finding(Level.OK, f"a decoder made {len(rendering.pictures)} thumbnail")
 
 
 def check_dns(services: Services) -> Finding:

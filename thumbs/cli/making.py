@@ -19,7 +19,7 @@ from typing import Final
 
 from thumbs.cli.inputs import STANDARD, SUFFIX, Input, is_url
 from thumbs.documents import EXTENSIONS
-from thumbs.domain import Picture, Source, Thumbnail, ThumbnailSpec
+from thumbs.domain import Picture, Rendering, Source, Thumbnail, ThumbnailSpec
 from thumbs.errors import (
     BusyError,
     JobError,
@@ -36,8 +36,8 @@ FETCH_AHEAD: Final = 4
 """So many more inputs in flight than there are decoders: their sources are read while others are decoded."""
 RESULTS_AHEAD: Final = 256
 """So many inputs may be done before a slow one, in whose order they are told; a result is about 1 kB."""
-DECODER_WAIT_SECONDS: Final = 60.0
-"""Whoever has a turn waits for a decoder only while that is started anew."""
+DECODER_WAIT_SECONDS: Final = 3600.0
+"""For a decoder, in the Sandbox's own line, in which no more than the other threads can be ahead."""
 STOP_SECONDS: Final = 0.5
 """What is being written when we are stopped has so long; it takes a ms."""
 HEAD_BYTES: Final = 64 * 1024
@@ -111,33 +111,6 @@ class Result:
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
-class Turns:
-    """So many threads at once, in the order in which they came; with a semaphore, some waited 10 s, others never."""
-
-    def __init__(self, count: int) -> None:
-        self._free_count = count
-        self._waiting: deque[threading.Event] = deque()
-        self._lock = threading.Lock()
-
-    def take(self) -> None:
-        """Take a turn; blocking."""
-        place = threading.Event()
-        with self._lock:
-            if self._free_count:
-                self._free_count -= 1
-                return
-            self._waiting.append(place)
-        place.wait()
-
-    def give(self) -> None:
-        """Give the turn to whoever waits longest."""
-        with self._lock:
-            if self._waiting:
-                self._waiting.popleft().set()
-            else:
-                self._free_count += 1
-
-
 def make_all(maker: "Maker", inputs: Sequence[Input], *, threads: int) -> Generator[Result, None, None]:
     """Make the thumbnails of all inputs, in so many threads; yields in their order.
 
@@ -176,7 +149,6 @@ class Maker:
         self._spec = spec
         self._output = output
         self._inputs = frozenset(_list_files(inputs))
-        self._turns = Turns(services.settings.decoders)
         self._stopping = threading.Event()
 
     def make(self, each: Input) -> Result:
@@ -201,19 +173,14 @@ class Maker:
             body = self._fetch(each)
         result.source_bytes = len(body)
         self._check_size(each, body)
-        with _note_duration(result, "waited"):
-            self._turns.take()
-        try:
-            with _note_duration(result, "decoded"):
-                picture = self._render(body)
-        finally:
-            self._turns.give()
+        with _note_duration(result, "decoded"):
+            rendering = self._render(body)
+        (picture,) = rendering.pictures
+        if isinstance(picture, JobError):
+            raise picture
         with _note_duration(result, "stored"):
             result.output = self._store(each, picture)
-        result.thumbnail = _describe_thumbnail(picture)
-        result.source = Source(
-            picture.source_content_type, picture.source_width, picture.source_height, bytes=len(body)
-        )
+        result.thumbnail, result.source = Thumbnail.of(picture), Source.of(rendering, len(body))
 
     def _fetch(self, each: Input) -> bytes:
         if is_url(each.name):
@@ -252,18 +219,15 @@ class Maker:
         raise SourceTooLarge(f"more than {max_bytes} bytes")
 
     def _check_is_image(self, head: bytes) -> None:
-        self._turns.take()
         try:
             self._render(head)
         except UnsupportedFormat:
             raise
         except JobError:
             return
-        finally:
-            self._turns.give()
 
-    def _render(self, body: bytes) -> Picture:
-        return self._services.sandbox.render(body, self._spec, wait_seconds=DECODER_WAIT_SECONDS)
+    def _render(self, body: bytes) -> Rendering:
+        return self._services.sandbox.render(body, [self._spec], wait_seconds=DECODER_WAIT_SECONDS)
 
     def _store(self, each: Input, picture: Picture) -> Path:
         path = self._output.choose_path(each, picture)
@@ -316,18 +280,6 @@ def _write_whole(path: Path, body: bytes) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def _describe_thumbnail(picture: Picture) -> Thumbnail:
-    return Thumbnail(
-        content_type=picture.content_type,
-        width=picture.width,
-        height=picture.height,
-        bytes=len(picture.body),
-        sha256=picture.sha256,
-        thumbhash=picture.thumbhash,
-        dominant_color=picture.dominant_color,
-    )
 
 
 def _describe_fault(error: JobError | InputError | UrlNotAllowed | BusyError) -> Fault:

@@ -15,7 +15,9 @@ from thumbs.domain.images import (
     Fit,
     OutputFormat,
     Picture,
+    Rendering,
     Source,
+    Step,
     Thumbnail,
     ThumbnailSpec,
 )
@@ -31,6 +33,8 @@ from thumbs.domain.jobs import (
     Lease,
     NewJob,
     Outcome,
+    Reuse,
+    Variant,
 )
 from thumbs.domain.webhooks import (
     ANY_EVENT,
@@ -102,10 +106,14 @@ __all__ = [
     "Outcome",
     "OutputFormat",
     "Picture",
+    "Rendering",
+    "Reuse",
     "Source",
     "Startable",
+    "Step",
     "Thumbnail",
     "ThumbnailSpec",
     "Trigger",
+    "Variant",
     "is_wanted",
 ]

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
+
+from thumbs.errors import JobError
 
 
 class Fit(StrEnum):
@@ -48,9 +51,9 @@ class DecodeLimits:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A finished thumbnail as the decoder hands it over: its bytes and the facts about it and its source.
+    """A finished thumbnail as the decoder hands it over: its bytes and the facts about it.
 
-    `thumbhash` is base64 (evanw/thumbhash), `dominant_color` is `#rrggbb`, sizes are in px after orientation.
+    `thumbhash` is base64 (evanw/thumbhash), `dominant_color` is `#rrggbb`, sizes are in px.
     """
 
     body: bytes = field(repr=False)
@@ -60,9 +63,30 @@ class Picture:
     sha256: str
     thumbhash: str
     dominant_color: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of the way from bytes to pictures, which took `ms`; the picture had that size in px after it."""
+
+    name: str
+    ms: float
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """What one decode led to: a picture for each spec, in their order, or why that one alone could not be made.
+
+    The source's size is in px after orientation.
+    """
+
     source_content_type: str
     source_width: int
     source_height: int
+    pictures: tuple[Picture | JobError, ...]
+    steps: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +101,19 @@ class Thumbnail:
     thumbhash: str
     dominant_color: str
 
+    @classmethod
+    def of(cls, picture: Picture) -> Self:
+        """Take the facts of a picture."""
+        return cls(
+            content_type=picture.content_type,
+            width=picture.width,
+            height=picture.height,
+            bytes=len(picture.body),
+            sha256=picture.sha256,
+            thumbhash=picture.thumbhash,
+            dominant_color=picture.dominant_color,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -86,6 +123,11 @@ class Source:
     width: int
     height: int
     bytes: int
+
+    @classmethod
+    def of(cls, rendering: Rendering, size_bytes: int) -> Self:
+        """Take the facts of the source that was rendered."""
+        return cls(rendering.source_content_type, rendering.source_width, rendering.source_height, bytes=size_bytes)
 
 
 @dataclass(frozen=True, slots=True)

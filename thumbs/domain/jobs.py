@@ -31,6 +31,14 @@ JOB_MOVES: Mapping[JobStatus, frozenset[JobStatus]] = {
 """The legal moves of a job; the ledger's conditional UPDATEs name them."""
 
 
+class Reuse(StrEnum):
+    """What a job shared with an earlier one: its run, its thumbnail after asking the source, or without asking."""
+
+    IN_FLIGHT = "in_flight"
+    REVALIDATED = "revalidated"
+    FRESH = "fresh"
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a job failed, as its caller sees it."""
@@ -48,15 +56,27 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class NewJob:
-    """A request that passed every check, not recorded yet."""
+class Variant:
+    """One more thumbnail of the same source: what was asked for, and what became of it once the job has succeeded."""
 
-    source_url: str
+    spec: ThumbnailSpec
+    thumbnail: Thumbnail | None = None
+    error: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A request that passed every check, not recorded yet; it has either a URL or the source itself."""
+
+    source_url: str | None
     callback_url: str | None
     spec: ThumbnailSpec
     metadata: Mapping[str, Any]
     public_url: str
     request_id: str
+    source_data: bytes | None = field(default=None, repr=False)
+    variants: Mapping[str, ThumbnailSpec] = field(default_factory=dict)
+    is_inline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +84,15 @@ class Job:
     """One accepted request, as the ledger holds it.
 
     `blob_name` is the unguessable part of the thumbnail's URL, drawn with the job. `public_url` is the base of the
-    URLs that its caller gets. `run_at` is the earliest time of the next run while it is queued.
+    URLs that its caller gets. `run_at` is the earliest time of the next run while it is queued. Without a `source_url`,
+    its source was uploaded. `reuse_key` is the same for jobs that ask for the same of the same source, and None for
+    those that never share; `reused` tells what was not done anew.
     """
 
     id: str
     account_id: str
     status: JobStatus
-    source_url: str
+    source_url: str | None
     callback_url: str | None
     spec: ThumbnailSpec
     metadata: Mapping[str, Any]
@@ -88,6 +110,10 @@ class Job:
     source: Source | None = None
     error: Failure | None = None
     timings_ms: Mapping[str, int] = field(default_factory=dict)
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    is_inline: bool = False
+    reuse_key: str | None = None
+    reused: Reuse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +141,18 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ended: a thumbnail or a failure, with the source's facts as far as they are known."""
+    """How a job ended: its thumbnails or a failure, with the source's facts as far as they are known.
+
+    `inline` is the thumbnail's bytes, where the job asked for them in its event and they are few enough.
+    """
 
     status: JobStatus
     thumbnail: Thumbnail | None = None
     source: Source | None = None
     error: Failure | None = None
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    inline: bytes | None = field(default=None, repr=False)
+    reused: Reuse | None = None
 
 
 @dataclass(frozen=True, slots=True)

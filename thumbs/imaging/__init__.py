@@ -4,6 +4,6 @@ Pure functions over Pillow, run as a list of steps by `pipeline`. Nothing here t
 and nothing else in thumbs imports PIL. It is loaded in the decoder child only (`thumbs.sandbox`).
 """
 
-from thumbs.imaging.pipeline import make_thumbnail
+from thumbs.imaging.pipeline import make_thumbnails
 
-__all__ = ["make_thumbnail"]
+__all__ = ["make_thumbnails"]

@@ -7,7 +7,6 @@ from hashlib import sha256
 from PIL import Image
 
 from thumbs.domain import OutputFormat, Picture
-from thumbs.imaging.geometry import Size
 from thumbs.imaging.placeholder import encode_thumbhash
 
 SAMPLE_SIDE_PX = 16
@@ -20,10 +19,8 @@ DROPPED_BITS = 5
 Colour = tuple[int, int, int]
 
 
-def describe(
-    image: Image.Image, body: bytes, output: OutputFormat, source_content_type: str, source_size: Size
-) -> Picture:
-    """Describe the finished thumbnail; `image` is what `body` encodes, `source_size` is as displayed."""
+def describe(image: Image.Image, body: bytes, output: OutputFormat) -> Picture:
+    """Describe the finished thumbnail; `image` is what `body` encodes."""
     sample = _take_sample(image)
     return Picture(
         body=body,
@@ -33,9 +30,6 @@ def describe(
         sha256=sha256(body).hexdigest(),
         thumbhash=b64encode(encode_thumbhash(*sample.size, sample.tobytes())).decode(),
         dominant_color=_find_dominant_color(sample),
-        source_content_type=source_content_type,
-        source_width=source_size[0],
-        source_height=source_size[1],
     )
 
 

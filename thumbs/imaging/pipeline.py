@@ -1,18 +1,20 @@
-"""The steps from a source's bytes to a finished thumbnail, in the order in which they run.
+"""The steps from a source's bytes to finished thumbnails, in the order in which they run.
 
-sniff → measure → admit → open → shrink on load → convert colour → orient → fit → flatten → encode → describe.
+sniff → measure → admit → open → shrink on load, once; then for each spec
+shrink → convert colour → orient → fit → flatten → encode → describe.
 Where it pays, shrinking on load is done from a part of the file (`progressive`) or past Pillow (`webp`).
 Each step is a function of its own module; this one only passes values on, and says which kind of failure each half
 of the way ends in: the bytes are at fault while decoding, we are while rendering.
 """
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from PIL import Image
+from PIL import Image, ImageFile
 
-from thumbs.domain import DecodeLimits, Picture, ThumbnailSpec
-from thumbs.errors import ImageCorrupt, RenderFailed
+from thumbs.domain import DecodeLimits, Picture, Rendering, ThumbnailSpec
+from thumbs.errors import ImageCorrupt, ImageTooLarge, JobError, RenderFailed
 from thumbs.imaging.admit import (
     check_decoded_pixels,
     check_parts,
@@ -31,66 +33,124 @@ from thumbs.imaging.progressive import select_scans
 from thumbs.imaging.seam import translate_failures
 from thumbs.imaging.shrink import shrink
 from thumbs.imaging.sniff import WEBP, SourceFormat, sniff
+from thumbs.imaging.steps import Steps
 from thumbs.imaging.structure import Header, measure
 from thumbs.imaging.webp import decode_smaller
 
 
-def make_thumbnail(body: bytes, spec: ThumbnailSpec, limits: DecodeLimits) -> Picture:
-    """Make the thumbnail that the spec asks for; the same bytes and spec give the same thumbnail, byte for byte.
+def make_thumbnails(body: bytes, specs: Sequence[ThumbnailSpec], limits: DecodeLimits) -> Rendering:
+    """Make the thumbnails that the specs ask for, from one decode; the same bytes and specs give the same thumbnails.
 
-    Raises a DecodeError where the bytes are at fault and RenderFailed where resizing or encoding fails, nothing else.
+    Raises a DecodeError where the bytes are at fault. A picture that alone cannot be made is its RenderFailed, or
+    ImageTooLarge where it wants more pixels decoded than the limits or the memory allow, and the others go on.
     Not for several threads at once: Pillow's warnings are silenced through the `warnings` module's state.
     """
+    try:
+        return _make_all(body, specs, limits)
+    except ImageTooLarge as error:
+        largest = max(range(len(specs)), key=lambda place: specs[place].width * specs[place].height)
+        if largest == 0:
+            raise
+        rest = make_thumbnails(body, [*specs[:largest], *specs[largest + 1 :]], limits)
+        return replace(rest, pictures=(*rest.pictures[:largest], error, *rest.pictures[largest:]))
+
+
+def _make_all(body: bytes, specs: Sequence[ThumbnailSpec], limits: DecodeLimits) -> Rendering:
+    steps = Steps()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with translate_failures(ImageCorrupt):
-            source = _decode(body, spec, limits)
-        with translate_failures(RenderFailed):
-            return _render(source, spec)
+            source = _decode(body, specs, limits, steps)
+        pictures = tuple(
+            _try_to_render(source, plan, spec, steps) for plan, spec in zip(source.plans, specs, strict=True)
+        )
+    width, height = source.size[::-1] if source.is_turned else source.size
+    return Rendering(source.format.content_type, width, height, pictures, steps.list_all())
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A decoded source: `image` is smaller than the picture by `plan.scale`; `size` is the full one, as stored."""
+    """A decoded source: `image` is smaller than the picture by the plans' scale; `size` is the full one, as stored."""
 
     image: Image.Image
     format: SourceFormat
     size: Size
-    plan: Plan
+    plans: tuple[Plan, ...]
+    orientation: int
+
+    @property
+    def is_turned(self) -> bool:
+        return is_turned(self.orientation)
 
 
-def _decode(body: bytes, spec: ThumbnailSpec, limits: DecodeLimits) -> _Source:
+def _decode(body: bytes, specs: Sequence[ThumbnailSpec], limits: DecodeLimits, steps: Steps) -> _Source:
     source_format = sniff(body, limits.formats)
+    steps.note("sniff")
     header = measure(body, source_format)
+    steps.note("measure", header.size)
     check_parts(body, source_format, header)
     check_pixels(header.size, header, limits)
     image = open_header(body, source_format, get_max_pixels(header, limits))
     size = image.size
+    steps.note("open", size)
     check_pixels(size, header, limits)
     check_scanned_pixels(body, header, size)
-    draft = _plan(image, size, spec, header)
+    draft = _find_neediest(_plan_all(image, size, specs, header))
     check_decoded_pixels(size, draft.scale, limits)
-    if source_format == WEBP and (smaller := decode_smaller(body, size, draft)):
+    steps.note("admit", size)
+    decoded = _load(body, image, header, draft, source_format)
+    steps.note("shrink on load", decoded.size)
+    plans = _plan_all(image, size, specs, header)  # Again: a PNG's EXIF may stand behind its pixels.
+    if decoded is image:
+        plans = [replace(plan, scale=draft.scale) for plan in plans]
+    else:
+        plans = [fit_plan(plan, size, decoded.size) for plan in plans]
+    return _Source(decoded, source_format, size, tuple(plans), read_orientation(image))
+
+
+def _load(
+    body: bytes, image: ImageFile.ImageFile, header: Header, draft: Plan, source_format: SourceFormat
+) -> Image.Image:
+    """Decode the pixels: past Pillow where that pays, else at the fraction that its decoder can."""
+    if source_format == WEBP and (smaller := decode_smaller(body, image.size, draft)):
         smaller.info = image.info
-        return _Source(smaller, source_format, size, fit_plan(draft, size, smaller.size))
+        return smaller
     load_at_scale(image, draft.scale, select_scans(body, header, draft))
-    plan = _plan(image, size, spec, header)  # Again: a PNG's EXIF may stand behind its pixels.
-    return _Source(image, source_format, size, plan)
+    return image
 
 
-def _plan(image: Image.Image, size: Size, spec: ThumbnailSpec, header: Header) -> Plan:
+def _plan_all(image: Image.Image, size: Size, specs: Sequence[ThumbnailSpec], header: Header) -> list[Plan]:
     turned = is_turned(read_orientation(image))
-    return make_plan(size, spec, is_turned=turned, is_scalable=header.is_scalable)
+    return [make_plan(size, spec, is_turned=turned, is_scalable=header.is_scalable) for spec in specs]
 
 
-def _render(source: _Source, spec: ThumbnailSpec) -> Picture:
-    orientation = read_orientation(source.image)
-    small = shrink(source.image, source.plan)
+def _find_neediest(plans: Sequence[Plan]) -> Plan:
+    """Find the plan that the whole decode has to be large enough for."""
+    return min(plans, key=lambda plan: plan.shrink)
+
+
+def _try_to_render(source: _Source, plan: Plan, spec: ThumbnailSpec, steps: Steps) -> Picture | JobError:
+    try:
+        with translate_failures(RenderFailed):
+            return _render(source, plan, spec, steps)
+    except JobError as error:
+        return error
+
+
+def _render(source: _Source, plan: Plan, spec: ThumbnailSpec, steps: Steps) -> Picture:
+    small = shrink(source.image, plan)
+    steps.note("shrink", small.size)
     small = convert_to_srgb(small, source.image.info.get("icc_profile"))
-    small = orient(small, orientation)
+    steps.note("convert colour", small.size)
+    small = orient(small, source.orientation)
+    steps.note("orient", small.size)
     output = choose_output(small, spec)
     small = place(small, spec, output)
+    steps.note("fit", small.size)
     small = flatten(small, spec, output)
+    steps.note("flatten", small.size)
     body = encode(small, spec, output)
-    source_size = source.size[::-1] if is_turned(orientation) else source.size
-    return describe(small, body, output, source.format.content_type, source_size)
+    steps.note("encode", small.size)
+    picture = describe(small, body, output)
+    steps.note("describe", small.size)
+    return picture

@@ -17,6 +17,7 @@ from thumbs.ledger.lanes import Lanes
 from thumbs.ledger.redeliveries import Redeliveries
 from thumbs.ledger.tables import SCHEMA_REVISION
 from thumbs.ledger.upkeep import Upkeep
+from thumbs.ledger.uploads import Uploads
 
 __all__ = ["SCHEMA_REVISION", "Ledger"]
 
@@ -36,6 +37,7 @@ class Ledger:
         self.endpoints = Endpoints(self._database)
         self.accounts = Accounts(self._database)
         self.blobs = LedgerBlobs(self._database)
+        self.uploads = Uploads(self._database)
         self.upkeep = Upkeep(self._database)
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ _ID: Final[sa.BindParameter[Any]] = sa.bindparam("job_id")
 _NOW: Final[sa.BindParameter[Any]] = sa.bindparam("now", type_=jobs.c.started_at.type)
 _TOKEN: Final[sa.BindParameter[Any]] = sa.bindparam("token")
 _IS_HELD = (jobs.c.id == _ID, jobs.c.status == JobStatus.RUNNING, jobs.c.lease_token == _TOKEN)
-_ENDED: Final = ("status", "finished_at", "thumbnail", "source", "error", "timings_ms")
+_ENDED: Final = ("status", "finished_at", "thumbnail", "source", "error", "timings_ms", "variants", "reused")
 """What the end of a job changes."""
 
 _FIND = sa.select(jobs).where(jobs.c.id == _ID)

@@ -19,10 +19,12 @@ from thumbs.domain import (
     JobStatus,
     Lane,
     OutputFormat,
+    Reuse,
     Source,
     Thumbnail,
     ThumbnailSpec,
     Trigger,
+    Variant,
 )
 
 
@@ -31,6 +33,7 @@ def row_of_job(job: Job) -> dict[str, Any]:
     row = {name: getattr(job, name) for name in Job.__dataclass_fields__}
     for name in ("spec", "thumbnail", "source", "error"):
         row[name] = row[name] and asdict(row[name])
+    row["variants"] = {name: asdict(variant) for name, variant in job.variants.items()}
     row["metadata"] = dict(job.metadata)
     row["timings_ms"] = dict(job.timings_ms)
     return row
@@ -44,17 +47,31 @@ def row_of_batch(batch: Batch) -> dict[str, Any]:
 def job_of_row(row: Row[Any]) -> Job:
     """Build the job of a row of `jobs`."""
     values = {name: row._mapping[name] for name in Job.__dataclass_fields__}
-    spec = values["spec"]
     return Job(
         **values
         | {
             "status": JobStatus(values["status"]),
-            "spec": ThumbnailSpec(**spec | {"fit": Fit(spec["fit"]), "format": OutputFormat(spec["format"])}),
-            "thumbnail": values["thumbnail"] and Thumbnail(**values["thumbnail"]),
+            "spec": _spec_of(values["spec"]),
             "source": values["source"] and Source(**values["source"]),
-            "error": values["error"] and Failure(**values["error"]),
+            "variants": {
+                name: Variant(_spec_of(each["spec"]), **_result_of(each)) for name, each in values["variants"].items()
+            },
+            "reused": values["reused"] and Reuse(values["reused"]),
         }
+        | _result_of(values)
     )
+
+
+def _spec_of(spec: dict[str, Any]) -> ThumbnailSpec:
+    return ThumbnailSpec(**spec | {"fit": Fit(spec["fit"]), "format": OutputFormat(spec["format"])})
+
+
+def _result_of(values: dict[str, Any]) -> dict[str, Any]:
+    """Build what became of a spec: a thumbnail, an error, or neither yet."""
+    return {
+        "thumbnail": values["thumbnail"] and Thumbnail(**values["thumbnail"]),
+        "error": values["error"] and Failure(**values["error"]),
+    }
 
 
 def delivery_of_row(row: Row[Any]) -> Delivery:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_REVISION: Final = "0002"
+SCHEMA_REVISION: Final = "0003"
 """The newest migration; a process refuses to start on an older schema (a guard test compares with Alembic's head)."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -131,7 +131,7 @@ jobs = sa.Table(
     sa.Column("account_id", sa.String(32), sa.ForeignKey("accounts.id"), nullable=False),
     sa.Column("batch_id", sa.String(32), sa.ForeignKey("batches.id")),
     sa.Column("status", sa.String(16), nullable=False),
-    sa.Column("source_url", sa.String(2048), nullable=False),
+    sa.Column("source_url", sa.String(2048)),
     sa.Column("callback_url", sa.String(2048)),
     sa.Column("spec", sa.JSON, nullable=False),
     sa.Column("metadata", sa.JSON, nullable=False),
@@ -151,13 +151,48 @@ jobs = sa.Table(
     sa.Column("source", sa.JSON(none_as_null=True)),
     sa.Column("error", sa.JSON(none_as_null=True)),
     sa.Column("timings_ms", sa.JSON, nullable=False),
+    sa.Column("variants", sa.JSON, nullable=False, server_default="{}"),
+    sa.Column("is_inline", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("reuse_key", sa.String(64)),
+    sa.Column("reused", sa.String(16)),
     sa.Index("ix_jobs_account", "account_id", "id"),
     sa.Index("ix_jobs_batch", "batch_id"),
     sa.Index("ix_jobs_blob_name", "blob_name", unique=True),
     sa.Index("ix_jobs_dispatched", "status", "dispatched_at"),
     sa.Index("ix_jobs_due", "status", "run_at"),
     sa.Index("ix_jobs_lease", "status", "lease_until"),
+    sa.Index("ix_jobs_reuse", "reuse_key", "status"),
     sa.Index("ix_jobs_expires", "expires_at"),
+)
+
+uploads = sa.Table(
+    "uploads",
+    metadata,
+    sa.Column("job_id", sa.String(32), primary_key=True),
+    sa.Column("size_bytes", sa.Integer, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+
+results = sa.Table(
+    "results",
+    metadata,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("job_id", sa.String(32), nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("etag", sa.String(1024)),
+    sa.Column("last_modified", sa.String(64)),
+    sa.Column("fresh_until", Moment, nullable=False),
+    sa.Index("ix_results_job", "job_id"),
+)
+
+source_failures = sa.Table(
+    "source_failures",
+    metadata,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("failure_count", sa.Integer, nullable=False),
+    sa.Column("error", sa.JSON, nullable=False),
+    sa.Column("expires_at", Moment, nullable=False),
+    sa.Index("ix_source_failures_expires", "expires_at"),
 )
 
 events = sa.Table(

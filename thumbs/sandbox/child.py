@@ -1,4 +1,4 @@
-"""The child's half: give up what decoding does not need, then make one thumbnail after the other.
+"""The child's half: give up what decoding does not need, then make the thumbnails of one image after the other.
 
 `decoder` hands these functions to pebble, which calls them in the child.
 """
@@ -16,7 +16,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import Any
 
-from thumbs.domain import DecodeLimits, Picture, ThumbnailSpec
+from thumbs.domain import DecodeLimits, Rendering, ThumbnailSpec
 from thumbs.errors import ImageTooLarge, JobError
 from thumbs.sandbox.answer import Refusal
 from thumbs.sandbox.syscalls import forbid_system_calls
@@ -40,7 +40,7 @@ class Work:
     """What a child is asked."""
 
     body: bytes
-    spec: ThumbnailSpec
+    specs: tuple[ThumbnailSpec, ...]
     limits: DecodeLimits
     timeout_seconds: float
 
@@ -66,13 +66,13 @@ def report_ready() -> None:
     """Do nothing: that it is done tells the parent that the child is up."""
 
 
-def render(work: Work) -> Picture | Refusal:
+def render(work: Work) -> Rendering | Refusal:
     """Render one image."""
-    from thumbs.imaging import make_thumbnail  # noqa: PLC0415  Child process only.
+    from thumbs.imaging import make_thumbnails  # noqa: PLC0415  Child process only.
 
     _limit_cpu(work.timeout_seconds)
     try:
-        return make_thumbnail(work.body, work.spec, work.limits)
+        return make_thumbnails(work.body, work.specs, work.limits)
     except JobError as error:
         return Refusal(error.code, error.detail)
     except MemoryError:

@@ -12,9 +12,9 @@ from contextlib import suppress
 
 from pebble import ProcessExpired, ProcessPool
 
-from thumbs.domain import Picture
-from thumbs.errors import DecodeError, DecoderCrashed, DecodersBusy, DecoderTimeout, JobError, RenderError
-from thumbs.sandbox.answer import Answer, Refusal, check_picture
+from thumbs.domain import Rendering
+from thumbs.errors import DecoderCrashed, DecodersBusy, DecoderTimeout, JobError
+from thumbs.sandbox.answer import Answer, Refusal, build_error, check_rendering
 from thumbs.sandbox.child import Work, enter_sandbox, render, report_ready
 from thumbs.sandbox.pipe import ChildFailed
 from thumbs.sandbox.spawn import DecoderContext
@@ -47,7 +47,7 @@ class Decoder:
         with suppress(BrokenProcessPool, RuntimeError):  # No process to be had; render() finds the pool broken.
             self._ready = self._pool.schedule(report_ready)
 
-    def render(self, work: Work) -> Picture:
+    def render(self, work: Work) -> Rendering:
         """Render in the child; raises typed errors, or NeverBegun where the work is not to blame."""
         self.is_sound = False  # Until there is an answer that can be believed.
         outcome = _judge(self._ask(work), work)
@@ -120,22 +120,17 @@ class Decoder:
                 raise BrokenProcessPool("the pool ended")
 
 
-def _judge(answer: Answer, work: Work) -> Picture | JobError:
+def _judge(answer: Answer, work: Work) -> Rendering | JobError:
     """Tell what the answer comes to; raises DecoderCrashed for one that the child's half would not give."""
-    if isinstance(answer, Picture):
-        _check(answer, work)
-        return answer
-    for error in (*DecodeError.__subclasses__(), *RenderError.__subclasses__()):
-        if isinstance(answer, Refusal) and error.code == answer.code:
-            return error(answer.detail)
-    raise DecoderCrashed("the child named no picture, and no error of ours")
-
-
-def _check(picture: Picture, work: Work) -> None:
     try:
-        check_picture(picture, work.spec, work.limits)
+        if isinstance(answer, Refusal):
+            return build_error(answer)
+        if isinstance(answer, Rendering):
+            check_rendering(answer, work.specs, work.limits)
+            return answer
     except ValueError as error:
         raise DecoderCrashed(str(error)) from error
+    raise DecoderCrashed("the child told no more than that it is up")
 
 
 def _build_exit_error(exit_code: int) -> JobError:

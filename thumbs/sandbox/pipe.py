@@ -1,6 +1,6 @@
 """The pipes between a child and its parent. What comes back is data only: pebble would unpickle what a child wrote.
 
-An answer is the lengths of its two parts, a JSON object, and the thumbnail's bytes. It names neither task nor process:
+An answer is the lengths of its two parts, a JSON object, and the thumbnails' bytes. It names neither task nor process:
 a decoder has one child, which begins and answers the tasks in the order in which they were given, so all three are
 counted here, and there is nothing to forge. What goes to the child is pickled; a child trusts its parent.
 
@@ -28,11 +28,11 @@ from thumbs.sandbox.answer import Json, clean_text, pack_answer, parse_answer
 LENGTHS = struct.Struct(">II")
 """Of the JSON and of the bytes behind it."""
 
-MAX_JSON_BYTES = 4096
-"""A refusal's 200 characters take 2,400 when each has to be escaped."""
+MAX_JSON_BYTES = 32 * 1024
+"""Nine refusals, whose 200 characters take 2,400 each when they have to be escaped; pictures and steps take less."""
 
-MAX_BODY_BYTES = 8 * 1024 * 1024
-"""Twice the largest thumbnail: 1,024 x 1,024 px of noise with alpha are 4.2 MB of PNG."""
+MAX_BODY_BYTES = 48 * 1024 * 1024
+"""More than nine of the largest thumbnails: 1,024 x 1,024 px of noise with alpha are 4.2 MB of PNG."""
 
 READ_BYTES = 64 * 1024
 """What a pipe holds."""

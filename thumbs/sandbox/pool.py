@@ -6,13 +6,13 @@
 import atexit
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
-from thumbs.domain import DecodeLimits, Picture, ThumbnailSpec
+from thumbs.domain import DecodeLimits, Rendering, ThumbnailSpec
 from thumbs.errors import DecoderCrashed, DecodersBusy
 from thumbs.sandbox.child import Work
 from thumbs.sandbox.decoder import CLOSED, Decoder, NeverBegun
@@ -46,13 +46,13 @@ class Sandbox:
                 self._offer(Decoder(self._memory_bytes))
         atexit.register(self.close)
 
-    def render(self, body: bytes, spec: ThumbnailSpec, *, wait_seconds: float) -> Picture:
-        """Make the thumbnail in a child process; blocking, and safe to call from many threads at once.
+    def render(self, body: bytes, specs: Sequence[ThumbnailSpec], *, wait_seconds: float) -> Rendering:
+        """Make the thumbnails in a child process; blocking, and safe to call from many threads at once.
 
         Raises DecodersBusy when no decoder comes free within `wait_seconds`, and when the sandbox is closed meanwhile;
-        DecoderTimeout, DecoderCrashed; and whatever DecodeError or RenderError imaging raised in the child.
+        DecoderTimeout, DecoderCrashed; and whatever DecodeError imaging raised in the child.
         """
-        work = Work(body, spec, self._limits, self._timeout_seconds)
+        work = Work(body, tuple(specs), self._limits, self._timeout_seconds)
         for _ in range(TRIES):
             with self._borrow(wait_seconds) as decoder, suppress(NeverBegun):
                 return decoder.render(work)

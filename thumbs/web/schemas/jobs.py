@@ -7,7 +7,7 @@ import marshmallow as ma
 from marshmallow import fields, validate
 
 from thumbs.documents import EXTENSIONS
-from thumbs.domain import Fit, JobStatus, OutputFormat
+from thumbs.domain import Fit, JobStatus, OutputFormat, Reuse
 from thumbs.errors import JobError, list_job_errors
 from thumbs.web.schemas.parts import (
     AnswerSchema,
@@ -168,19 +168,42 @@ class CallbackSchema(AnswerSchema):
     next_attempt_at = fields.AwareDateTime(required=True, allow_none=True)
 
 
+class VariantSchema(AnswerSchema):
+    """One more thumbnail of the same source; once the job has succeeded, it has a thumbnail or an error of its own."""
+
+    spec = fields.Nested(SpecSchema, required=True)
+    thumbnail = fields.Nested(ThumbnailSchema, required=True, allow_none=True)
+    error = fields.Nested(JobErrorSchema, required=True, allow_none=True)
+
+
 class ToldJobSchema(AnswerSchema):
     """A job, as its event tells it."""
 
     id = build_id("job")
     status = build_choice(JobStatus, "queued → running → succeeded or failed.", required=True)
-    source_url = fields.String(required=True, metadata={"format": "uri"})
+    source_url = fields.String(
+        required=True, allow_none=True, metadata={"description": "null where it was uploaded.", "format": "uri"}
+    )
     callback_url = fields.String(required=True, allow_none=True, metadata={"format": "uri"})
     spec = fields.Nested(SpecSchema, required=True)
+    inline = fields.Boolean(required=True, metadata={"description": "Whether the event is to hold the thumbnail, too."})
     metadata = fields.Dict(keys=fields.String(), required=True, metadata={"description": "Yours, as you sent it."})
     thumbnail = fields.Nested(ThumbnailSchema, required=True, allow_none=True)
-    variants = fields.Dict(keys=fields.String(), required=True)
+    variants = fields.Dict(
+        keys=fields.String(),
+        values=fields.Nested(VariantSchema),
+        required=True,
+        metadata={"description": "More thumbnails of the same source, by name."},
+    )
     source = fields.Nested(SourceSchema, required=True, allow_none=True)
     error = fields.Nested(JobErrorSchema, required=True, allow_none=True)
+    reused = build_choice(
+        Reuse,
+        "What was shared with an earlier job for the same: its run (in_flight), or its thumbnail, after the source's "
+        "server had said that nothing has changed (revalidated) or without asking it (fresh).",
+        required=True,
+        allow_none=True,
+    )
     run_count = build_count("How often it was run.")
     timings_ms = fields.Dict(
         keys=fields.String(),
