@@ -11,8 +11,9 @@ from typing import Final
 
 import requests
 
+from bench.queues_python import make_small
 from thumbs.domain import DecodeLimits, ThumbnailSpec
-from thumbs.imaging import make_thumbnail
+from thumbs.imaging import make_thumbnails
 
 TIMES: Final = 60
 
@@ -25,17 +26,22 @@ class Cost:
     cpu_ms: float
 
 
-def measure_decode(body: bytes) -> Cost:
+def measure_ours(body: bytes) -> Cost:
     """Measure thumbs.imaging: from the picture's bytes to the thumbnail's."""
-    spec, limits = ThumbnailSpec(), DecodeLimits()
-    return _measure(lambda: make_thumbnail(body, spec, limits))
+    specs, limits = [ThumbnailSpec()], DecodeLimits()
+    return _measure(lambda: make_thumbnails(body, specs, limits))
 
 
-def measure_decode_everywhere(body: bytes) -> Cost:
-    """Measure the same on every core at once: cores that share a unit are slower so, as they are under load."""
+def measure_small(body: bytes) -> Cost:
+    """Measure Pillow as RQ's and Celery's workers use it here."""
+    return _measure(lambda: make_small(body))
+
+
+def measure_everywhere(measure: Callable[[bytes], Cost], body: bytes) -> Cost:
+    """Measure on every core at once: cores that share a unit are slower so, as they are under load."""
     cores = os.cpu_count() or 1
     with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn")) as pool:
-        costs = list(pool.map(measure_decode, [body] * cores))
+        costs = list(pool.map(measure, [body] * cores))
     return Cost(statistics.fmean(cost.wall_ms for cost in costs), statistics.fmean(cost.cpu_ms for cost in costs))
 
 

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from bench.processes import describe_machine, read_memory
 from bench.receivers import Receiver, run_receivers
@@ -89,19 +89,18 @@ def _submit_steadily(stack: Stack, healthy: Receiver, seconds: int) -> None:
     with ThreadPoolExecutor(EVENTS_PER_SECOND) as pool:
         for number in range(seconds * EVENTS_PER_SECOND):
             time.sleep(max(0.0, begins_at + number / EVENTS_PER_SECOND - time.monotonic()))
-            pool.submit(_submit, stack, healthy)
+            pool.submit(_submit, stack, healthy, number)
 
 
-def _submit(stack: Stack, healthy: Receiver) -> None:
-    stack.submit(source_url=f"{healthy.base}/photo.jpg", callback_url=f"{healthy.base}/hooks")
+def _submit(stack: Stack, healthy: Receiver, number: int) -> None:
+    stack.submit(source_url=f"{healthy.base}/photo.jpg?n={number}", callback_url=f"{healthy.base}/hooks")
 
 
 def _measure_throughput(stack: Stack, healthy: Receiver, jobs: int = 200) -> float:
     """Measure thumbnails a second, 16 in flight, from the first POST to the last end."""
-    body: dict[str, Any] = {"source_url": f"{healthy.base}/photo.jpg"}
     began = time.monotonic()
     with ThreadPoolExecutor(16) as pool:
-        for job in pool.map(lambda _: stack.submit(**body), range(jobs)):
+        for job in pool.map(lambda n: stack.submit(source_url=f"{healthy.base}/alone.jpg?n={n}"), range(jobs)):
             last = job
     stack.wait_for_job(last["id"], 60)
     return jobs / (time.monotonic() - began)

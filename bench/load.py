@@ -1,6 +1,7 @@
 """Makes jobs as callers do, and waits for their webhooks: K threads, each with one job in flight at a time.
 
-A job's number is in the path of its callback, so that a webhook which overtakes the answer of its POST finds its job.
+A job's number is in the path of its callback, so that a webhook which overtakes the answer of its POST finds its job;
+and in the query of its source, so that no two jobs are about the same one.
 """
 
 import http.client
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ PHASE_SECONDS: Final = 35.0
 """After which a phase makes no more jobs, so that a slow machine is done in time too."""
 ACCEPTED: Final = (http.HTTPStatus.ACCEPTED, http.HTTPStatus.OK)
 """A job that is final before its POST is answered is answered with 200."""
+BARE: Final = "bare"
+"""The type of what others than ours send: that the work is done, and nothing of its steps."""
+Make = Callable[[str, str], None]
+"""Makes a job of a source's URL and a callback's; RuntimeError when it is refused."""
 STEPS: Final = ("accepted", "queued", "fetched", "decoded", "stored", "concluded", "webhook")
 """POST to `created_at`; the job's own timings_ms; the rest up to `finished_at`; and from there to the arrival."""
 
@@ -37,8 +42,17 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """A job to be made: the URLs, which are its own, and what will hold its webhook."""
+
+    source_url: str
+    callback_url: str
+    arrival: Future[Arrival]
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
-    """One job: monotonic times, and the milliseconds of each of STEPS, which add up to the whole."""
+    """One job: monotonic times, and the milliseconds of each of STEPS, which add up to the whole; others' have none."""
 
     posted_at: float
     answered_at: float
@@ -65,14 +79,16 @@ class Origin:
         self._lines = lines
         self._changed = threading.Lock()
         self._awaited: dict[str, Future[Arrival]] = {}
+        self._numbers = count()
         threading.Thread(target=self._read, daemon=True).start()
 
-    def expect(self, path: str) -> Future[Arrival]:
-        """Give what will hold the webhook to that path."""
+    def plan(self) -> Plan:
+        """Plan a job of the picture, with a callback to here."""
         future: Future[Arrival] = Future()
         with self._changed:
-            self._awaited[path] = future
-        return future
+            number = next(self._numbers)
+            self._awaited[f"/hook/{number}"] = future
+        return Plan(f"{self.base}/photo.jpg?n={number}", f"{self.base}/hook/{number}", future)
 
     def _read(self) -> None:
         for line in self._lines:
@@ -96,12 +112,11 @@ def run_origin(source: Path, delay_seconds: float = 0) -> Iterator[Origin]:
 
 
 class Caller:
-    """Makes jobs at the service on that port, of the origin's picture and with callbacks to it."""
+    """Makes jobs, of the origin's picture and with callbacks to it."""
 
-    def __init__(self, port: int, origin: Origin) -> None:
-        self._port = port
+    def __init__(self, make: Make, origin: Origin) -> None:
+        self._make = make
         self.origin = origin
-        self._numbers = count()
 
     def make_jobs(self, jobs: int, in_flight: int) -> list[Sample]:
         """Make that many jobs with so many in flight; RuntimeError when one is refused, lost or failed."""
@@ -125,30 +140,22 @@ class Caller:
         return samples
 
     def _make_one(self) -> Sample:
-        arrival, body = self._plan_one()
+        plan = self.origin.plan()
         posted_at, wall_at = time.monotonic(), time.time()
-        post_job(self._port, body)
+        self._make(plan.source_url, plan.callback_url)
         answered_at = time.monotonic()
-        webhook = wait_for(arrival)
-        return _build_sample(posted_at, answered_at, webhook, wall_at)
+        webhook = wait_for(plan.arrival)
+        return Sample(posted_at, answered_at, webhook.at, _list_steps(posted_at, webhook, wall_at))
 
     def _queue_one(self) -> Future[Arrival]:
-        arrival, body = self._plan_one()
-        post_job(self._port, body)
-        return arrival
-
-    def _plan_one(self) -> tuple[Future[Arrival], bytes]:
-        path = f"/hook/{next(self._numbers)}"
-        return self.origin.expect(path), build_request(f"{self.origin.base}/photo.jpg", self.origin.base + path)
+        plan = self.origin.plan()
+        self._make(plan.source_url, plan.callback_url)
+        return plan.arrival
 
 
-def build_request(source_url: str, callback_url: str) -> bytes:
-    """Build the body of a POST /v1/jobs."""
-    return json.dumps({"source_url": source_url, "callback_url": callback_url}).encode()
-
-
-def post_job(port: int, body: bytes) -> None:
+def post_job(port: int, source_url: str, callback_url: str) -> None:
     """Post a job over a connection of its own, as a caller without a pool does; RuntimeError when it is refused."""
+    body = json.dumps({"source_url": source_url, "callback_url": callback_url})
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=JOB_SECONDS)
     try:
         connection.request("POST", "/v1/jobs", body, {"Content-Type": "application/json"})
@@ -170,20 +177,22 @@ def wait_for(arrival: Future[Arrival], timeout_seconds: float = JOB_SECONDS) -> 
         raise RuntimeError(f"a webhook did not come within {timeout_seconds} s") from error
 
 
-def _build_sample(posted_at: float, answered_at: float, webhook: Arrival, wall_at: float) -> Sample:
+def _list_steps(posted_at: float, webhook: Arrival, wall_at: float) -> dict[str, float]:
+    """List what the webhook tells of the steps; RuntimeError when the job failed."""
     event = json.loads(webhook.body)
+    if event["type"] == BARE:
+        return {}
     if event["type"] != "job.succeeded":
         raise RuntimeError(f"a job failed: {webhook.body}")
     job: dict[str, Any] = event["data"]["job"]
     created_ms, finished_ms = (_to_ms(job[name]) - wall_at * 1000 for name in ("created_at", "finished_at"))
     told: dict[str, float] = {name: job["timings_ms"][name] for name in ("queued", "fetched", "decoded", "stored")}
-    steps_ms = {
+    return {
         "accepted": created_ms,
         **told,
         "concluded": finished_ms - created_ms - sum(told.values()),
         "webhook": (webhook.at - posted_at) * 1000 - finished_ms,
     }
-    return Sample(posted_at, answered_at, webhook.at, steps_ms)
 
 
 def _to_ms(moment: str) -> float:

@@ -14,11 +14,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from bench.engines import run_engines
-from bench.load import Caller, run_origin
+from bench.load import Caller, post_job, run_origin
 from bench.machines import Service, Spent, Work
 from bench.processes import describe_machine
 from bench.programs import end_on_sigterm
@@ -78,9 +79,8 @@ def _measure(source: Path, folder: Path, jobs: int) -> Findings:
         service = Service(engines, folder, supervisor)
         tiny = build_tiny(folder / "tiny.jpg")
         origins = (run_origin(source), run_origin(tiny), run_origin(tiny, LATE_SECONDS))
-        callers = {
-            kind: Caller(service.port, stack.enter_context(origin)) for kind, origin in zip(KINDS, origins, strict=True)
-        }
+        make = partial(post_job, service.port)
+        callers = {kind: Caller(make, stack.enter_context(origin)) for kind, origin in zip(KINDS, origins, strict=True)}
         bench = _Bench(service, callers, jobs)
         with service.run_machine("machine-1"):
             bench.run(1)

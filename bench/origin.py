@@ -3,7 +3,7 @@
 `python -m bench.origin FILE DELAY_SECONDS` prints its port, then a line for each webhook: `PATH MONOTONIC_SECONDS
 BODY`. The delay is the source's alone: webhooks are answered at once. It is a process of its own so that it and the
 load generator do not wait for one another's GIL. CLOCK_MONOTONIC is the same for every process, so arrivals can be
-compared with what the load generator noted.
+compared with what the load generator noted. Each job's URL has a query of its own, and no answer may be kept.
 """
 
 import asyncio
@@ -12,6 +12,10 @@ import time
 from pathlib import Path
 from typing import Final
 
+HEAD: Final = (
+    "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n"
+    "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+)
 NO_CONTENT: Final = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
 
 
@@ -56,8 +60,7 @@ def _read_length(head: bytes) -> int:
 
 async def _serve(source: Path, delay_seconds: float) -> None:
     body = source.read_bytes()
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    picture = head.encode() + body
+    picture = HEAD.format(len(body)).encode() + body
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Exchange(picture, delay_seconds), "127.0.0.1", 0, backlog=256)
     print(server.sockets[0].getsockname()[1], flush=True)

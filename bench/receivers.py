@@ -38,10 +38,7 @@ class Receiver:
         """Answer one request, or never."""
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            length = next(
-                (int(line[15:]) for line in head.lower().split("\r\n") if line.startswith("content-length:")), 0
-            )
-            body = await reader.readexactly(length)
+            body = await reader.readexactly(_read_length(head))
             if head.startswith("GET"):
                 writer.write(_answer("200 OK", self.content))
             else:
@@ -96,4 +93,4 @@ def _read_length(head: str) -> int:
 
 def _answer(status: str, body: bytes = b"") -> bytes:
     length = b"" if status.startswith("204") else f"Content-Length: {len(body)}\r\n".encode()
-    return f"HTTP/1.1 {status}\r\n".encode() + length + b"Connection: close\r\n\r\n" + body
+    return f"HTTP/1.1 {status}\r\n".encode() + length + b"Cache-Control: no-store\r\nConnection: close\r\n\r\n" + body

@@ -2,10 +2,13 @@
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
+
+Row = Mapping[str, str | float | None]
+"""The figures of one thing that was measured, by their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,17 @@ def find_point(values: Sequence[float], column: str) -> float:
     return _summarize(values)[column]
 
 
-def show(about: dict[str, str], figures: Sequence[Figure], marks: Sequence[Mark], path: Path | None) -> None:
-    """Print what was measured, and write it as JSON too when there is a path."""
+def show(
+    about: dict[str, str],
+    figures: Sequence[Figure],
+    marks: Sequence[Mark],
+    path: Path | None,
+    rows: Sequence[Row] = (),
+) -> None:
+    """Print what was measured, and write it as JSON too when there is a path, with rows that sum it up."""
     print("\n".join(f"{name:<8} {text}" for name, text in about.items()), render(figures, marks), sep="\n\n")
     if path is not None:
-        write_json(path, about, figures, marks)
+        write_json(path, about, figures, marks, rows)
 
 
 def render(figures: Sequence[Figure], marks: Sequence[Mark]) -> str:
@@ -57,10 +66,13 @@ def render(figures: Sequence[Figure], marks: Sequence[Mark]) -> str:
     return "\n\n".join([*tables, _render_marks(marks)])
 
 
-def write_json(path: Path, about: dict[str, str], figures: Iterable[Figure], marks: Iterable[Mark]) -> None:
+def write_json(
+    path: Path, about: dict[str, str], figures: Iterable[Figure], marks: Iterable[Mark], rows: Sequence[Row] = ()
+) -> None:
     """Write the same as one JSON document of rows."""
     document = {
         "about": about,
+        "rows": list(rows),
         "figures": [asdict(figure) for figure in figures],
         "marks": [asdict(mark) | {"is_met": mark.is_met} for mark in marks],
     }
@@ -87,7 +99,7 @@ def _show(value: float) -> str:
 
 
 def _render_marks(marks: Sequence[Mark]) -> str:
-    wide = max(len(mark.name) for mark in marks)
+    wide = max((len(mark.name) for mark in marks), default=0)
     lines = ["marks"]
     for mark in marks:
         sign, verdict = "≥" if mark.is_minimum else "≤", "met" if mark.is_met else "MISSED"

@@ -7,18 +7,20 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import IO, Any, Final
 
 from bench.engines import Engines
-from bench.load import build_request, post_job
+from bench.load import post_job
 from bench.programs import build_environ, migrate, start_web, telling_logs
 from tests.support.chaos import Supervisor
 from tests.support.stack import ROOT
 
 MAX_QUEUED_JOBS: Final = "10000000"
 """Nothing is refused."""
-REQUEST: Final = build_request("https://img.example/photo.jpg", "https://app.example/hook")
+SOURCE_URL: Final = "https://img.example/photo.jpg?n={}"
+CALLBACK_URL: Final = "https://app.example/hook"
 """Nobody fetches or calls them: there is no worker."""
 
 
@@ -31,6 +33,7 @@ class Store:
         self.size = size
         self.times_ms: dict[str, list[float]] = defaultdict(list)
         self._web_port = web_port
+        self._numbers = count()
         self._input: IO[str] = probe.stdin
         self._output: IO[str] = probe.stdout
 
@@ -52,8 +55,9 @@ class Store:
             self.times_ms[name] += self._hear()
 
     def _accept(self) -> float:
+        source_url = SOURCE_URL.format(next(self._numbers))
         began = time.perf_counter()
-        post_job(self._web_port, REQUEST)
+        post_job(self._web_port, source_url, CALLBACK_URL)
         return (time.perf_counter() - began) * 1000
 
     def _tell(self, name: str, argument: int) -> None:
