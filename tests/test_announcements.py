@@ -1,6 +1,7 @@
 """Events and who hears of them: the frozen bytes, one delivery per receiver, and what a disabled endpoint misses."""
 
 import json
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,15 @@ from tests.support.builders import (
     parse_event,
     succeed,
 )
-from thumbs.announcements import announce_endpoint, announce_ping, conclude, conclude_batch
+from thumbs.announcements import (
+    MAX_EVENT_BYTES,
+    MAX_INLINE_BYTES,
+    announce_endpoint,
+    announce_ping,
+    conclude,
+    conclude_batch,
+    measure_event,
+)
 from thumbs.documents import describe_batch, describe_endpoint, describe_job, format_moment
 from thumbs.domain import (
     EVENT_PATTERNS,
@@ -32,7 +41,9 @@ from thumbs.domain import (
     Health,
     JobStatus,
     Outcome,
+    ThumbnailSpec,
     Trigger,
+    Variant,
 )
 from thumbs.lanes import name_lane
 
@@ -45,6 +56,44 @@ def tell(*endpoints: Endpoint, **changes: Any) -> Sequence[Delivery]:
     """End a job with a thumbnail; returns its deliveries."""
     outcome = Outcome(JobStatus.SUCCEEDED)
     return conclude(replace(RUNNING, **changes), outcome, endpoints, now=NOW, timings_ms={}, new_id=new_id).deliveries
+
+
+def put_in_line(size_bytes: int, **changes: Any) -> str | None:
+    """End a job whose event is to hold an image of that size; returns what it holds."""
+    outcome = Outcome(JobStatus.SUCCEEDED, thumbnail=THUMBNAIL, inline=bytes(size_bytes))
+    conclusion = conclude(replace(RUNNING, **changes), outcome, now=NOW, timings_ms={}, new_id=new_id)
+    assert len(conclusion.event.body) <= MAX_EVENT_BYTES
+    data_url: str | None = parse_event(conclusion.event.body)["data"]["job"]["thumbnail"].get("data_url")
+    return data_url
+
+
+# ── images in their events, and how long those are ──────────────────────────────────────────────────────
+
+
+def test_event_holds_an_image_of_up_to_6_kib() -> None:
+    data_url = put_in_line(MAX_INLINE_BYTES)
+    assert data_url == f"data:image/jpeg;base64,{b64encode(bytes(MAX_INLINE_BYTES)).decode()}"
+    assert put_in_line(MAX_INLINE_BYTES + 1) is None
+
+
+def test_event_that_would_be_too_long_holds_no_image() -> None:
+    """Every field at its longest; `é` takes two bytes of a URL, and six in ASCII."""
+    url = "https://img.example/" + "é" * 1_000
+    assert put_in_line(MAX_INLINE_BYTES, source_url=url, callback_url=url, metadata={"x": "y" * 4_000}) is None
+
+
+def test_job_itself_holds_no_image() -> None:
+    outcome = Outcome(JobStatus.SUCCEEDED, thumbnail=THUMBNAIL, inline=b"image")
+    conclusion = conclude(RUNNING, outcome, now=NOW, timings_ms={}, new_id=new_id)
+    assert "data_url" not in describe_job(conclusion.job)["thumbnail"]
+
+
+def test_event_is_no_longer_than_it_was_measured() -> None:
+    job = replace(RUNNING, variants={f"v{number}": Variant(ThumbnailSpec()) for number in range(8)})
+    made = {name: replace(each, thumbnail=THUMBNAIL) for name, each in job.variants.items()}
+    outcome = Outcome(JobStatus.SUCCEEDED, THUMBNAIL, SOURCE, variants=made)
+    conclusion = conclude(job, outcome, now=NOW, timings_ms={"queued": 3}, new_id=new_id)
+    assert 0 <= measure_event(job) - len(conclusion.event.body) < 500
 
 
 # ── the end of a job ────────────────────────────────────────────────────────────────────────────────────

@@ -1,5 +1,7 @@
 """For each line of "what happens if the process dies here" (docs/architecture.md): the sweep ends in a right state."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.support.clock import FrozenClock
@@ -30,15 +32,18 @@ class MachineDied(BaseException):
 
 
 class DyingBlobs(UnavailableBlobs):
-    """Puts a blob, and then the machine dies."""
+    """Puts so many blobs, and then the machine dies."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, count: int = 1) -> None:
         self._ledger = ledger
+        self._left_count = count
 
     def put(self, blob: Blob) -> None:
-        """Put it and die."""
+        """Put it, and die when it is the last."""
         self._ledger.blobs.put(blob)
-        raise MachineDied
+        self._left_count -= 1
+        if not self._left_count:
+            raise MachineDied
 
 
 def finish_after_death(services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher, job: Job) -> Job:
@@ -117,6 +122,18 @@ def test_died_after_finishing_before_dispatching_the_delivery(
     dispatcher.is_down = False
     dispatch_startable(services)
     assert dispatcher.delivered == [(get_callback(services, job.id).id, 0)]
+
+
+def test_died_after_finishing_before_ending_those_that_share_it(
+    services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher
+) -> None:
+    """They are queued as they were, and their messages are gone."""
+    first, second = accept(services), accept(services)
+    with pytest.raises(MachineDied):
+        process(replace(services, blobs=DyingBlobs(services.ledger, 2)), first.id)
+    assert get_job(services, first.id).status is JobStatus.SUCCEEDED
+    assert get_job(services, second.id).status is JobStatus.QUEUED
+    assert finish_after_death(services, clock, dispatcher, second).status is JobStatus.SUCCEEDED
 
 
 def test_died_while_delivering(

@@ -1,5 +1,7 @@
 """Accepting a job: policy names the field at fault, and what was told to be accepted is on disk."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.support.builders import build_account, build_new_job
@@ -7,10 +9,18 @@ from tests.support.clock import FrozenClock
 from tests.support.dispatcher import RecordingDispatcher
 from tests.support.services import accept, build_lost_ledger, build_test_services, get_job
 from thumbs.accounts import create_account, get_default_account
-from thumbs.domain import JobFilter, JobStatus
-from thumbs.errors import LedgerUnavailable, Overloaded, UrlNotAllowed
+from thumbs.domain import JobFilter, JobStatus, ThumbnailSpec
+from thumbs.errors import (
+    EventTooLong,
+    IdempotencyKeyReused,
+    LedgerUnavailable,
+    Overloaded,
+    UploadTooLarge,
+    UrlNotAllowed,
+)
 from thumbs.intake import OVERLOADED_RETRY_SECONDS, accept_batch, accept_job
 from thumbs.ledger import Ledger
+from thumbs.process import process
 from thumbs.retries import add_seconds
 from thumbs.services import Services
 
@@ -159,3 +169,55 @@ def test_replay_is_answered_however_full_the_queue_is(
     dispatcher.waiting_jobs = 10
     clock.move(1)
     assert accept_job(services, account, new, key="k").id == first.id
+
+
+# ── what comes along, and what is asked for at once ─────────────────────────────────────────────────────
+
+
+def test_source_that_comes_along_is_kept_with_its_job(services: Services) -> None:
+    job = accept(services, source_url=None, source_data=b"an image")
+    assert services.ledger.uploads.find(job.id) == b"an image"
+
+
+def test_source_that_is_too_large_is_refused_by_name(
+    ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock
+) -> None:
+    services = build_test_services(ledger, dispatcher, clock, THUMBS_MAX_UPLOAD_BYTES="10")
+    accept(services, source_url=None, source_data=bytes(10))
+    with pytest.raises(UploadTooLarge) as caught:
+        accept(services, source_url=None, source_data=bytes(11))
+    assert caught.value.field == "source_data"
+
+
+def test_sources_that_wait_take_no_more_room_than_they_may(
+    ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock
+) -> None:
+    services = build_test_services(ledger, dispatcher, clock, THUMBS_MAX_QUEUED_UPLOAD_BYTES="20")
+    job = accept(services, source_url=None, source_data=bytes(15))
+    with pytest.raises(Overloaded):
+        accept(services, source_url=None, source_data=bytes(6))
+    accept(services)
+    process(services, job.id)
+    accept(services, source_url=None, source_data=bytes(20))
+
+
+@pytest.mark.parametrize("data", [b"an image", b"another"])
+def test_key_knows_the_source_that_came_along(services: Services, data: bytes) -> None:
+    account = get_default_account(services)
+    new = build_new_job(source_url=None, source_data=b"an image")
+    first = accept_job(services, account, new, key="key")
+    if data == new.source_data:
+        assert accept_job(services, account, replace(new, source_data=data), key="key").id == first.id
+    else:
+        with pytest.raises(IdempotencyKeyReused):
+            accept_job(services, account, replace(new, source_data=data), key="key")
+
+
+def test_variants_whose_event_would_be_too_long_are_refused_by_name(services: Services) -> None:
+    """What is fine by itself may be too much together; what an event has room for, it tells."""
+    variants = {"v" * 31 + str(number): ThumbnailSpec() for number in range(8)}
+    url = "https://img.example/" + "é" * 1_000
+    accept(services, source_url=url, variants=variants)
+    with pytest.raises(EventTooLong) as caught:
+        accept(services, source_url=url, callback_url=url, metadata={"x": "y" * 4_000}, variants=variants)
+    assert caught.value.field == "variants"

@@ -5,10 +5,11 @@ that came with the job or batch, and each endpoint of the account that asked for
 """
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from thumbs.documents import describe_batch, describe_endpoint, describe_job, format_moment
 from thumbs.domain import (
@@ -24,12 +25,23 @@ from thumbs.domain import (
     Job,
     JobStatus,
     Outcome,
+    Reuse,
+    Source,
+    Thumbnail,
     Trigger,
 )
 from thumbs.lanes import name_lane
 
 NewId = Callable[[str], str]
 """Draws an id with that prefix."""
+
+MAX_EVENT_BYTES: Final = 20 * 1024
+MAX_INLINE_BYTES: Final = 6 * 1024
+"""Of a thumbnail that its event holds; in base64 that is 8 KiB, which leaves room for the rest (docs/webhooks.md)."""
+
+LONGEST_THUMBNAIL: Final = Thumbnail("image/jpeg", 1024, 1024, 9_999_999, "0" * 64, "0" * 36, "#000000")
+LONGEST_SOURCE: Final = Source("image/jpeg", 30_000, 30_000, 999_999_999)
+LONGEST_TIMINGS_MS: Final = dict.fromkeys(("queued", "fetched", "decoded", "stored"), 999_999_999)
 
 
 def conclude(
@@ -55,7 +67,25 @@ def conclude(
     )
     kind = EventType.JOB_SUCCEEDED if ended.status is JobStatus.SUCCEEDED else EventType.JOB_FAILED
     event = _build_event(job.account_id, kind, {"job": describe_job(ended)}, now, new_id, job_id=job.id)
+    event = _put_in_line(event, ended, outcome.inline)
     return Conclusion(event, _build_deliveries(event, job.callback_url, endpoints, new_id), ended)
+
+
+def measure_event(job: Job) -> int:
+    """Measure in bytes how long the event of a job can be, without what is put in line."""
+    ended = replace(
+        job,
+        status=JobStatus.SUCCEEDED,
+        started_at=job.created_at,
+        finished_at=job.created_at,
+        thumbnail=LONGEST_THUMBNAIL,
+        source=LONGEST_SOURCE,
+        timings_ms=LONGEST_TIMINGS_MS,
+        variants={name: replace(each, thumbnail=LONGEST_THUMBNAIL) for name, each in job.variants.items()},
+        reused=Reuse.REVALIDATED,
+    )
+    data = {"job": describe_job(ended)}
+    return len(_build_event(job.account_id, EventType.JOB_SUCCEEDED, data, job.created_at, lambda _: job.id).body)
 
 
 def conclude_batch(
@@ -95,14 +125,28 @@ def announce_endpoint(
     return Announcement(event, _build_deliveries(event, None, others, new_id))
 
 
+def _put_in_line(event: Event, job: Job, image: bytes | None) -> Event:
+    """Put the image into its event, where it was asked for and there is room."""
+    if image is None or len(image) > MAX_INLINE_BYTES or job.thumbnail is None:
+        return event
+    document = json.loads(event.body)
+    url = f"data:{job.thumbnail.content_type};base64,{b64encode(image).decode('ascii')}"
+    document["data"]["job"]["thumbnail"]["data_url"] = url
+    body = _pack(document)
+    return replace(event, body=body) if len(body) <= MAX_EVENT_BYTES else event
+
+
 def _build_event(
     account_id: str, kind: EventType, data: Mapping[str, Any], now: datetime, new_id: NewId, **of: str
 ) -> Event:
     """Build an event; its body is compact ASCII JSON: the bytes of every delivery of it."""
     event_id = new_id("evt")
     document = {"id": event_id, "type": str(kind), "timestamp": format_moment(now), "data": data}
-    body = json.dumps(document, separators=(",", ":")).encode("ascii")
-    return Event(event_id, account_id, of.get("job_id"), kind, body, now, of.get("batch_id"))
+    return Event(event_id, account_id, of.get("job_id"), kind, _pack(document), now, of.get("batch_id"))
+
+
+def _pack(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode("ascii")
 
 
 def _build_deliveries(

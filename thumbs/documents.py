@@ -18,6 +18,7 @@ from thumbs.domain import (
     Health,
     Job,
     JobStatus,
+    Outcome,
     Thumbnail,
     Variant,
 )
@@ -121,10 +122,15 @@ def name_blob(job: Job, thumbnail: Thumbnail, variant: str | None = None) -> str
     return f"{job.blob_name}{suffix}.{EXTENSIONS[thumbnail.content_type]}"
 
 
+def list_thumbnails(made: Job | Outcome) -> list[tuple[str | None, Thumbnail]]:
+    """List the thumbnails that were made, each with the name of its variant; None is that of the main one."""
+    main = [(None, made.thumbnail)] if made.thumbnail else []
+    return [*main, *((name, each.thumbnail) for name, each in made.variants.items() if each.thumbnail)]
+
+
 def list_blobs(job: Job) -> list[str]:
     """List the names of all thumbnails of a job."""
-    main = [name_blob(job, job.thumbnail)] if job.thumbnail else []
-    return main + [name_blob(job, each.thumbnail, name) for name, each in job.variants.items() if each.thumbnail]
+    return [name_blob(job, thumbnail, variant) for variant, thumbnail in list_thumbnails(job)]
 
 
 def format_moment(moment: datetime | None) -> str | None:

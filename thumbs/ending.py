@@ -5,14 +5,25 @@ the sweep dispatches; if we die before a batch's end is told, the sweep tells it
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from thumbs.announcements import conclude, conclude_batch
-from thumbs.domain import Batch, Job, Lease, Outcome
+from thumbs.domain import Batch, Job, Lease, Outcome, Result
 from thumbs.services import Services
 
 
-def end_job(services: Services, job: Job, lease: Lease | None, outcome: Outcome, timings_ms: Mapping[str, int]) -> bool:
-    """End a running job by its lease, or a queued one without; False when it moved on, and nothing was changed."""
+def end_job(
+    services: Services,
+    job: Job,
+    lease: Lease | None,
+    outcome: Outcome,
+    timings_ms: Mapping[str, int],
+    result: Result | None = None,
+) -> bool:
+    """End a running job by its lease, or a queued one without; False when it moved on, and nothing was changed.
+
+    `result` is what the next job for the same may use of it.
+    """
     conclusion = conclude(
         job,
         outcome,
@@ -21,8 +32,9 @@ def end_job(services: Services, job: Job, lease: Lease | None, outcome: Outcome,
         timings_ms=timings_ms,
         new_id=services.new_id,
     )
+    conclusion = replace(conclusion, result=result)
     jobs = services.ledger.jobs
-    delivery_ids = jobs.finish(lease, conclusion) if lease else jobs.cancel(conclusion)
+    delivery_ids = jobs.finish(lease, conclusion) if lease else jobs.end_queued(conclusion)
     if delivery_ids is None:
         return False
     services.dispatch_deliveries(delivery_ids)

@@ -86,6 +86,18 @@ class UrlNotAllowed(RequestError):
     code, status, title = "url_not_allowed", 422, "The URL is not allowed."
 
 
+class EventTooLong(RequestError):
+    """The job's event would be longer than any may be."""
+
+    code, status, title = "validation_failed", 422, "The request is not valid."
+
+
+class UploadTooLarge(RequestError):
+    """The source that came along has more than THUMBS_MAX_UPLOAD_BYTES."""
+
+    code, status, title = "body_too_large", 413, "The request body is too large."
+
+
 class NotFound(RequestError):
     """There is no such thing, or it belongs to another account."""
 

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
-from thumbs.documents import name_blob
 from thumbs.domain import (
-    Blob,
     Failure,
     FetchedSource,
     Job,
@@ -21,14 +19,27 @@ from thumbs.domain import (
     Outcome,
     Picture,
     Rendering,
+    Reuse,
     Source,
     Thumbnail,
     Variant,
 )
 from thumbs.ending import end_job
-from thumbs.errors import BusyError, Expired, JobError, SourceEmpty, StorageUnavailable, UnavailableError
+from thumbs.errors import BusyError, Expired, JobError, SourceEmpty
 from thumbs.retries import add_seconds, decide_next_run
+from thumbs.reuse import UPLOADED
 from thumbs.services import Services
+from thumbs.sharing import (
+    Known,
+    Made,
+    build_result,
+    find_failures,
+    find_known,
+    note_failure,
+    note_success,
+    share,
+    store_all,
+)
 from thumbs.telemetry import log_context
 
 FINISH_MARGIN_SECONDS: Final = 5.0
@@ -59,14 +70,14 @@ def process(services: Services, job_id: str) -> None:
 
 def _run(services: Services, run: Run) -> None:
     try:
-        outcome = _make_thumbnail(services, run)
+        made = _make(services, run)
     except JobError as error:
         _retry_or_fail(services, run, error)
     except BusyError as error:
         logger.info("the job is handed back", extra={"detail": str(error), "delay_seconds": error.delay_seconds})
         _hand_back(services, run, error.delay_seconds)
     else:
-        _finish(services, run, outcome)
+        _finish(services, run, made)
 
 
 def _lease(services: Services, job_id: str) -> Run | None:
@@ -81,36 +92,46 @@ def _lease(services: Services, job_id: str) -> Run | None:
     return run
 
 
-def _make_thumbnail(services: Services, run: Run) -> Outcome:
+def _make(services: Services, run: Run) -> Made:
+    """Make the thumbnails and store them: again, or from what an earlier job for the same has left."""
     if services.clock.now() >= run.job.expires_at:
         raise Expired
-    source = _fetch(services, run)
-    rendering = _decode(services, run, source)
-    picture, *others = rendering.pictures
-    if isinstance(picture, JobError):
-        raise picture
+    failures = find_failures(services, run.job)
+    if failures is not None and failures.count >= services.settings.failure_cache_failures:
+        return Made(Outcome(JobStatus.FAILED, error=failures.last, reused=Reuse.FRESH), {})
+    known = find_known(services, run.job)
+    if known is not None and services.clock.now() < known.result.fresh_until:
+        made = known.reuse(Reuse.FRESH)
+    else:
+        made = _fetch_and_decode(services, run, known)
     began = services.clock.monotonic()
     try:
-        thumbnail = _store(services, run.job, picture)
-        variants = {
-            name: _make_variant(services, run.job, name, variant, other)
-            for (name, variant), other in zip(run.job.variants.items(), others, strict=True)
-        }
+        store_all(services, run.job, made)
     finally:
         _note_duration(services, run, "stored", began)
-    facts = Source.of(rendering, len(source.body))
-    return Outcome(JobStatus.SUCCEEDED, thumbnail=thumbnail, source=facts, variants=variants)
+    note_success(services, run.job, failures)
+    return made
 
 
-def _fetch(services: Services, run: Run) -> FetchedSource:
+def _fetch_and_decode(services: Services, run: Run, known: Known | None) -> Made:
+    """Fetch the source and make its thumbnails, unless it is as it was when they were made."""
+    asked_at = services.clock.now()
+    source = _fetch(services, run, known)
+    if source.is_unchanged and known is not None:
+        return replace(known.reuse(Reuse.REVALIDATED), caching=source.caching, asked_at=asked_at)
+    rendering = _decode(services, run, source)
+    return replace(_take(run.job, rendering, len(source.body)), caching=source.caching, asked_at=asked_at)
+
+
+def _fetch(services: Services, run: Run, known: Known | None) -> FetchedSource:
     began = services.clock.monotonic()
     try:
         if run.job.source_url is not None:
-            return services.outbound.fetch(run.job.source_url)
+            return services.outbound.fetch(run.job.source_url, known.result if known else None)
         upload = services.ledger.uploads.find(run.job.id)
         if upload is None:
             raise SourceEmpty("the upload is gone")
-        return FetchedSource(upload, url="")
+        return FetchedSource(upload, UPLOADED)
     finally:
         _note_duration(services, run, "fetched", began)
 
@@ -127,28 +148,28 @@ def _decode(services: Services, run: Run, source: FetchedSource) -> Rendering:
         _note_duration(services, run, "decoded", began)
 
 
-def _make_variant(services: Services, job: Job, name: str, variant: Variant, picture: Picture | JobError) -> Variant:
-    """Store a variant's thumbnail; that it could not be made is its own failure, and not the job's."""
+def _take(job: Job, rendering: Rendering, size_bytes: int) -> Made:
+    """Take what the decoder has made: without the main picture there is no success, a variant fails alone."""
+    picture, *others = rendering.pictures
     if isinstance(picture, JobError):
-        logger.info("a variant failed", extra={"variant": name, "error_code": picture.code, "detail": picture.detail})
-        return replace(variant, error=Failure.of(picture))
-    return replace(variant, thumbnail=_store(services, job, picture, name))
-
-
-def _store(services: Services, job: Job, picture: Picture, variant: str | None = None) -> Thumbnail:
-    thumbnail = Thumbnail.of(picture)
-    blob = Blob(
-        name=name_blob(job, thumbnail, variant),
-        content_type=picture.content_type,
-        sha256=picture.sha256,
-        body=picture.body,
-        expires_at=services.clock.now() + timedelta(days=services.settings.thumbnail_days),
+        raise picture
+    pairs = list(zip(job.variants.items(), others, strict=True))
+    outcome = Outcome(
+        JobStatus.SUCCEEDED,
+        thumbnail=Thumbnail.of(picture),
+        source=Source.of(rendering, size_bytes),
+        variants={name: _take_variant(name, variant, other) for (name, variant), other in pairs},
     )
-    try:
-        services.blobs.put(blob)
-    except UnavailableError as error:
-        raise StorageUnavailable(str(error)) from error
-    return thumbnail
+    bodies: dict[str | None, bytes] = {None: picture.body}
+    bodies |= {name: other.body for (name, _), other in pairs if isinstance(other, Picture)}
+    return Made(outcome, bodies)
+
+
+def _take_variant(name: str, variant: Variant, picture: Picture | JobError) -> Variant:
+    if isinstance(picture, Picture):
+        return replace(variant, thumbnail=Thumbnail.of(picture))
+    logger.info("a variant failed", extra={"variant": name, "error_code": picture.code, "detail": picture.detail})
+    return replace(variant, error=Failure.of(picture))
 
 
 def _retry_or_fail(services: Services, run: Run, error: JobError) -> None:
@@ -156,7 +177,8 @@ def _retry_or_fail(services: Services, run: Run, error: JobError) -> None:
     told = {"error_code": error.code, "detail": error.detail, "run_count": run.job.run_count}
     if delay_seconds is None:
         logger.info("job failed", extra=told)
-        _finish(services, run, Outcome(JobStatus.FAILED, error=Failure.of(error)))
+        note_failure(services, run.job, error)
+        _finish(services, run, Made(Outcome(JobStatus.FAILED, error=Failure.of(error)), {}))
         return
     logger.info("run failed, the job is queued again", extra=told | {"delay_seconds": round(delay_seconds, 1)})
     now = services.clock.now()
@@ -171,11 +193,16 @@ def _hand_back(services: Services, run: Run, delay_seconds: float) -> None:
         services.dispatch_job(run.job.id, delay_seconds)
 
 
-def _finish(services: Services, run: Run, outcome: Outcome) -> None:
-    if end_job(services, run.job, run.lease, outcome, run.timings_ms):
-        logger.info("job ended", extra={"status": str(outcome.status), "timings_ms": run.timings_ms})
-    else:
+def _finish(services: Services, run: Run, made: Made) -> None:
+    """End the job, and those that ask for the same."""
+    outcome = replace(made.outcome, inline=made.bodies.get(None) if run.job.is_inline else None)
+    result = build_result(run.job, made, services.clock.now())
+    if not end_job(services, run.job, run.lease, outcome, run.timings_ms, result):
         logger.warning("the lease was lost, the result is dropped")
+        return
+    told = {"status": str(outcome.status), "timings_ms": run.timings_ms, "reused": outcome.reused}
+    logger.info("job ended", extra=told)
+    share(services, run.job, made)
 
 
 def _note_duration(services: Services, run: Run, step: str, began: float) -> None:

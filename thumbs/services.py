@@ -77,6 +77,10 @@ class Services:
         """Draw a lease of THUMBS_LEASE_SECONDS on a row."""
         return Lease(row_id, self.random.randbytes(TOKEN_BYTES).hex(), add_seconds(now, self.settings.lease_seconds))
 
+    def get_scope(self, account_id: str) -> str:
+        """Get what those have in common who may share the work on a source (THUMBS_REUSE)."""
+        return "" if self.settings.reuse == "all" else account_id
+
     def check_receiver_url(self, field: str, url: str) -> None:
         """Check where webhooks are to go, without a look at DNS; raises UrlNotAllowed naming the field."""
         self.check_url(field, url, self.settings.callback_schemes)
@@ -169,6 +173,7 @@ def _build_outbound(settings: Settings, policy: AddressPolicy) -> Outbound:
         max_source_bytes=settings.max_source_bytes,
         webhook_timeout_seconds=settings.webhook_timeout_seconds,
         max_per_host=settings.fetch_max_per_host,
+        is_shared_cache=settings.reuse == "all",
         proxy_url=settings.egress_proxy_url,
         ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
     )

@@ -136,6 +136,18 @@ class Settings:
     max_source_bytes: int = define_setting(
         "THUMBS_MAX_SOURCE_BYTES", str(20 * MIB), integer_from(1024, 1024 * MIB, " bytes"), "largest source, in bytes"
     )
+    max_upload_bytes: int = define_setting(
+        "THUMBS_MAX_UPLOAD_BYTES",
+        str(10 * MIB),
+        integer_from(1, 1024 * MIB, " bytes"),
+        "largest source that comes with its job (`source_data`, or a form's `file`), in bytes",
+    )
+    max_queued_upload_bytes: int = define_setting(
+        "THUMBS_MAX_QUEUED_UPLOAD_BYTES",
+        str(1024 * MIB),
+        integer_from(1, 1024**2 * MIB, " bytes"),
+        "with so many bytes of such sources waiting, more are refused (503)",
+    )
     max_pixels: int = define_setting(
         "THUMBS_MAX_PIXELS",
         "50000000",
@@ -165,6 +177,25 @@ class Settings:
         str(1024 * MIB),
         integer_from(256 * MIB, 64 * 1024 * MIB, " bytes"),
         "address space of one decoder process",
+    )
+    reuse: str = define_setting(
+        "THUMBS_REUSE",
+        "account",
+        choice_of("account", "all", "off"),
+        "with whom a job may share what was done for the same source and spec: jobs of its `account`, `all`, or none "
+        "(`off`)",
+    )
+    failure_cache_seconds: float = define_setting(
+        "THUMBS_FAILURE_CACHE_SECONDS",
+        "60",
+        seconds_from(0, 86_400),
+        "how long a source that keeps failing is not tried again, from its last failure; `0`: it always is",
+    )
+    failure_cache_failures: int = define_setting(
+        "THUMBS_FAILURE_CACHE_FAILURES",
+        "3",
+        integer_from(1, 1000),
+        "jobs in a row, each within that time, whose failure makes a source one that keeps failing",
     )
     webhook_schedule_seconds: tuple[float, ...] = define_setting(
         "THUMBS_WEBHOOK_SCHEDULE_SECONDS",

@@ -110,6 +110,7 @@ def _forget(services: Services, now: datetime) -> None:
         "event_count": ledger.events.forget_expired(since, BATCH),
         "lane_count": ledger.lanes.forget_idle(since, BATCH),
         "secret_count": ledger.endpoints.forget_expired_secrets(now, BATCH),
+        "source_failure_count": ledger.results.forget_expired_failures(now, BATCH),
         "idempotency_key_count": ledger.idempotency_keys.forget_expired(now, BATCH),
         "thumbnail_count": services.blobs.delete_expired(now, BATCH),
     }

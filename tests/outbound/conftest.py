@@ -49,6 +49,7 @@ def build(authority: TestAuthority) -> Iterator[Build]:
         timeout_seconds: float = 10.0,
         max_source_bytes: int = MAX_SOURCE_BYTES,
         max_per_host: int = 32,
+        is_shared_cache: bool = False,
         ca_bundle: Path | None = authority.bundle,
         proxy_url: str | None = None,
     ) -> Outbound:
@@ -59,6 +60,7 @@ def build(authority: TestAuthority) -> Iterator[Build]:
             max_source_bytes=max_source_bytes,
             webhook_timeout_seconds=timeout_seconds,
             max_per_host=max_per_host,
+            is_shared_cache=is_shared_cache,
             ca_bundle=str(ca_bundle) if ca_bundle else None,
             proxy_url=proxy_url,
             resolver=resolver,

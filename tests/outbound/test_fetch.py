@@ -25,7 +25,7 @@ from thumbs.outbound import Outbound
 def test_fetch_returns_the_bytes_and_the_url(outbound: Outbound, source: SourceServer) -> None:
     fetched = outbound.fetch(source.url("/image"))
     assert fetched.body == IMAGE
-    assert fetched.url == source.url("/image")
+    assert fetched.caching.url == source.url("/image")
 
 
 def test_fetch_introduces_itself_and_asks_for_plain_images(outbound: Outbound, source: SourceServer) -> None:
@@ -184,7 +184,7 @@ def test_fetch_of_an_endless_body_stays_small(path: str, build: Build, source: S
 def test_redirect_is_followed(status: int, outbound: Outbound, source: SourceServer) -> None:
     fetched = outbound.fetch(source.redirect_to(source.url("/image"), status))
     assert fetched.body == IMAGE
-    assert fetched.url == source.url("/image")
+    assert fetched.caching.url == source.url("/image")
 
 
 @pytest.mark.parametrize("location", ["image", "/image", "./image", "?to=/image", "/an image", "/größe", "/image#top"])

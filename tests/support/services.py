@@ -21,6 +21,7 @@ from thumbs.deliver import deliver
 from thumbs.domain import (
     Answer,
     Blob,
+    Caching,
     Delivery,
     DeliveryFilter,
     Endpoint,
@@ -30,6 +31,7 @@ from thumbs.domain import (
     Job,
     Picture,
     Rendering,
+    Result,
     ThumbnailSpec,
 )
 from thumbs.endpoints import NewEndpoint, create_endpoint
@@ -84,13 +86,17 @@ class ScriptedOutbound(Outbound):
     def __init__(self) -> None:
         self.on_fetch: Callable[[], bytes] = lambda: b"a source"
         self.on_post: Callable[[], Answer] = build_answer
+        self.caching = Caching(url="")
         self.fetched: list[str] = []
+        self.seen: list[Result | None] = []
         self.posted: list[Post] = []
 
-    def fetch(self, url: str) -> FetchedSource:
-        """Fetch as told."""
+    def fetch(self, url: str, seen: Result | None = None) -> FetchedSource:
+        """Fetch as told; no bytes at all are those of a source that is unchanged."""
         self.fetched.append(url)
-        return FetchedSource(self.on_fetch(), url)
+        self.seen.append(seen)
+        body = self.on_fetch()
+        return FetchedSource(body, replace(self.caching, url=url), is_unchanged=not body)
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Post as told."""

@@ -10,6 +10,7 @@ from thumbs.domain.accounts import (
 )
 from thumbs.domain.images import (
     Blob,
+    Caching,
     DecodeLimits,
     FetchedSource,
     Fit,
@@ -33,7 +34,9 @@ from thumbs.domain.jobs import (
     Lease,
     NewJob,
     Outcome,
+    Result,
     Reuse,
+    SourceFailures,
     Variant,
 )
 from thumbs.domain.webhooks import (
@@ -78,6 +81,7 @@ __all__ = [
     "Attempt",
     "Batch",
     "Blob",
+    "Caching",
     "Conclusion",
     "DecodeLimits",
     "Delivery",
@@ -107,8 +111,10 @@ __all__ = [
     "OutputFormat",
     "Picture",
     "Rendering",
+    "Result",
     "Reuse",
     "Source",
+    "SourceFailures",
     "Startable",
     "Step",
     "Thumbnail",

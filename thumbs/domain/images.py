@@ -131,11 +131,27 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Caching:
+    """What a source's server says of its answer: for how long it is good, and by what to ask whether it has changed.
+
+    `url` is the one that it came from, behind all redirects; only there do `etag` and `last_modified` mean anything.
+    Without `may_keep` nothing of it may be used for a request that came later.
+    """
+
+    url: str
+    may_keep: bool = True
+    fresh_seconds: float = 0.0
+    etag: str | None = None
+    last_modified: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FetchedSource:
-    """A source as it arrived; `url` is the last hop's."""
+    """A source as it arrived; without a body where it is unchanged since the answer that was asked about."""
 
     body: bytes = field(repr=False)
-    url: str
+    caching: Caching
+    is_unchanged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

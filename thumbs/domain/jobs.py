@@ -23,12 +23,15 @@ FINAL_JOB_STATUSES = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED})
 
 
 JOB_MOVES: Mapping[JobStatus, frozenset[JobStatus]] = {
-    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.FAILED}),
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.SUCCEEDED, JobStatus.FAILED}),
     JobStatus.RUNNING: frozenset({JobStatus.QUEUED, JobStatus.SUCCEEDED, JobStatus.FAILED}),
     JobStatus.SUCCEEDED: frozenset(),
     JobStatus.FAILED: frozenset(),
 }
-"""The legal moves of a job; the ledger's conditional UPDATEs name them."""
+"""The legal moves of a job; the ledger's conditional UPDATEs name them.
+
+From queued straight to the end go jobs that are cancelled, and those that share another one's run.
+"""
 
 
 class Reuse(StrEnum):
@@ -153,6 +156,29 @@ class Outcome:
     variants: Mapping[str, Variant] = field(default_factory=dict)
     inline: bytes | None = field(default=None, repr=False)
     reused: Reuse | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """That a job's thumbnails may be used again: `key` names the work, `caching` its source's answer.
+
+    Without asking the source until `fresh_until`; later when it says that nothing has changed.
+    """
+
+    key: str
+    job_id: str
+    url: str
+    etag: str | None
+    last_modified: str | None
+    fresh_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFailures:
+    """That a source has failed lately: in so many jobs in a row, the last time like this."""
+
+    count: int
+    last: Failure
 
 
 @dataclass(frozen=True, slots=True)

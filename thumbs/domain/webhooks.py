@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from thumbs.domain.jobs import Job
+from thumbs.domain.jobs import Job, Result
 
 
 class DeliveryStatus(StrEnum):
@@ -241,9 +241,13 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class Conclusion(Announcement):
-    """How a job ended, ready to be written at once: the final job, its event, and a delivery per receiver."""
+    """How a job ended, ready to be written at once: the final job, its event, and a delivery per receiver.
+
+    `result` is what the next job for the same may use of it.
+    """
 
     job: Job
+    result: Result | None = None
 
 
 @dataclass(frozen=True, slots=True)

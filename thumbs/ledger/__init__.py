@@ -15,6 +15,7 @@ from thumbs.ledger.jobs import Jobs
 from thumbs.ledger.keys import IdempotencyKeys
 from thumbs.ledger.lanes import Lanes
 from thumbs.ledger.redeliveries import Redeliveries
+from thumbs.ledger.results import Results
 from thumbs.ledger.tables import SCHEMA_REVISION
 from thumbs.ledger.upkeep import Upkeep
 from thumbs.ledger.uploads import Uploads
@@ -37,6 +38,7 @@ class Ledger:
         self.endpoints = Endpoints(self._database)
         self.accounts = Accounts(self._database)
         self.blobs = LedgerBlobs(self._database)
+        self.results = Results(self._database)
         self.uploads = Uploads(self._database)
         self.upkeep = Upkeep(self._database)
 

@@ -1,9 +1,11 @@
 """The moves of jobs. Each names the status that it moves from, and changes nothing when the row moved on.
 
 A run is leased: its token must still be the row's when the run ends, so a worker that was thought dead and comes back
-changes nothing. `finish` is the one place where a job ends: with its event and its deliveries, in one transaction.
+changes nothing. Of jobs with one `reuse_key` one runs at a time; the others stay queued, and share its end. A job ends
+in `finish` or `end_queued`: with its event and its deliveries, in one transaction.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -15,22 +17,38 @@ from thumbs.errors import NotFound
 from thumbs.ledger.database import Database
 from thumbs.ledger.events import write_announcement
 from thumbs.ledger.keys import claim_key
+from thumbs.ledger.results import write_result
 from thumbs.ledger.rows import job_of_row, row_of_batch, row_of_job
 from thumbs.ledger.tables import batches, jobs
 from thumbs.ledger.upkeep import delete_jobs
+from thumbs.ledger.uploads import delete_upload, write_uploads
 
 _ID: Final[sa.BindParameter[Any]] = sa.bindparam("job_id")
 _NOW: Final[sa.BindParameter[Any]] = sa.bindparam("now", type_=jobs.c.started_at.type)
 _TOKEN: Final[sa.BindParameter[Any]] = sa.bindparam("token")
 _IS_HELD = (jobs.c.id == _ID, jobs.c.status == JobStatus.RUNNING, jobs.c.lease_token == _TOKEN)
-_ENDED: Final = ("status", "finished_at", "thumbnail", "source", "error", "timings_ms", "variants", "reused")
+_RESULT: Final = ("thumbnail", "source", "error", "variants", "reused")
+_ENDED: Final = ("status", "started_at", "finished_at", "timings_ms", *_RESULT)
 """What the end of a job changes."""
 
 _FIND = sa.select(jobs).where(jobs.c.id == _ID)
 _INSERT = jobs.insert()
+_other = jobs.alias()
+_IS_AT_WORK = sa.or_(
+    _other.c.status == JobStatus.RUNNING,
+    sa.and_(_other.c.status == JobStatus.QUEUED, _other.c.run_count > 0, _other.c.run_at > _NOW),
+)
+"""Running, or waiting for its next run after one that failed."""
+_IS_ALONE: Final = ~(
+    sa.exists().where(_other.c.reuse_key == jobs.c.reuse_key, _other.c.id != jobs.c.id, _IS_AT_WORK).correlate(jobs)
+)
+_LOCK_KEY: Final = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(jobs.c.reuse_key, 0))).where(
+    jobs.c.id == _ID, jobs.c.status == JobStatus.QUEUED, jobs.c.reuse_key.is_not(None)
+)
+"""PostgreSQL: lets one transaction at a time look for others at the same work; SQLite has one writer anyway."""
 _LEASE = (
     jobs.update()
-    .where(jobs.c.id == _ID, jobs.c.status == JobStatus.QUEUED, jobs.c.run_at <= _NOW)
+    .where(jobs.c.id == _ID, jobs.c.status == JobStatus.QUEUED, jobs.c.run_at <= _NOW, _IS_ALONE)
     .values(
         status=JobStatus.RUNNING,
         run_count=jobs.c.run_count + 1,
@@ -55,10 +73,17 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def record(self, *accepted: Job, batch: Batch | None = None, key: IdempotencyKey | None = None) -> None:
+    def record(
+        self,
+        *accepted: Job,
+        batch: Batch | None = None,
+        key: IdempotencyKey | None = None,
+        uploads: Mapping[str, bytes] | None = None,
+    ) -> None:
         """Write accepted jobs with their batch and idempotency key, all or none; they are on disk when this returns.
 
-        Raises KeyAlreadyUsed, and writes nothing, when the key is one that has not expired.
+        `uploads` are the sources that came along, by their jobs' ids. Raises KeyAlreadyUsed, and writes nothing, when
+        the key is one that has not expired.
         """
         rows = [row_of_job(job) | {"dispatched_at": job.created_at} for job in accepted]
         with self._database.writing() as connection:
@@ -67,6 +92,8 @@ class Jobs:
             if batch is not None:
                 connection.execute(batches.insert(), row_of_batch(batch))
             connection.execute(_INSERT, rows)
+            if uploads:
+                write_uploads(connection, uploads)
 
     def get(self, account_id: str, job_id: str) -> Job:
         """Get a job of the account; raises NotFound, for another account's job too."""
@@ -90,9 +117,15 @@ class Jobs:
             return [job_of_row(row) for row in connection.execute(query.order_by(jobs.c.id.desc()).limit(limit))]
 
     def lease(self, lease: Lease, now: datetime) -> Job | None:
-        """Take a queued job that is due for one run; None when it is not, or somebody else was faster. Atomic."""
+        """Take a queued job that is due for one run. Atomic.
+
+        None when it is not due, somebody else was faster, or a job with the same `reuse_key` is at work: its end will
+        be this one's, too.
+        """
         values = {"job_id": lease.id, "now": now, "token": lease.token, "until": lease.until}
         with self._database.writing() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(_LOCK_KEY, {"job_id": lease.id})
             row = connection.execute(_LEASE, values).one_or_none()
         return job_of_row(row) if row is not None else None
 
@@ -115,21 +148,28 @@ class Jobs:
         with self._database.writing() as connection:
             if connection.execute(_FINISH, values).rowcount != 1:
                 return None
-            return write_announcement(connection, conclusion)
+            return _write_end(connection, conclusion)
 
-    def cancel(self, conclusion: Conclusion) -> list[str] | None:
+    def end_queued(self, conclusion: Conclusion) -> list[str] | None:
         """End a job that is queued, with its event and deliveries, in one transaction; None when it is not queued."""
         job = conclusion.job
         move = jobs.update().where(jobs.c.id == job.id, jobs.c.status == JobStatus.QUEUED).values(**_ended(job))
         with self._database.writing() as connection:
             if connection.execute(move).rowcount != 1:
                 return None
-            return write_announcement(connection, conclusion)
+            return _write_end(connection, conclusion)
 
     def forget(self, job: Job) -> None:
         """Delete a final job with all that hangs on it, its idempotency key too."""
         with self._database.writing() as connection:
             delete_jobs(connection, [job.id])
+
+    def list_sharing(self, job: Job, until: datetime, limit: int) -> list[Job]:
+        """List queued jobs that ask for the same as this one, and did so by then; oldest first."""
+        same = (jobs.c.reuse_key == job.reuse_key, jobs.c.status == JobStatus.QUEUED, jobs.c.created_at <= until)
+        with self._database.reading() as connection:
+            rows = connection.execute(sa.select(jobs).where(*same).order_by(jobs.c.id).limit(limit))
+            return [job_of_row(row) for row in rows]
 
     def count_queued(self, limit: int) -> int:
         """Count the queued jobs, also those whose time has not come, up to a limit."""
@@ -172,6 +212,15 @@ class Jobs:
         with self._database.reading() as connection:
             row = connection.execute(query, values).one_or_none()
         return job_of_row(row) if row is not None else None
+
+
+def _write_end(connection: Connection, conclusion: Conclusion) -> list[str]:
+    """Write what comes with the end of a job; returns the ids of the deliveries to dispatch at once."""
+    if conclusion.job.source_url is None:
+        delete_upload(connection, conclusion.job.id)
+    if conclusion.result is not None:
+        write_result(connection, conclusion.result)
+    return write_announcement(connection, conclusion)
 
 
 def _move(connection: Connection, lease: Lease, **values: Any) -> bool:

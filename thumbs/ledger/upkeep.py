@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 from thumbs.domain import FINAL_JOB_STATUSES, Lease
 from thumbs.ledger.database import Database, insert_new, upsert
 from thumbs.ledger.events import delete_events
+from thumbs.ledger.results import delete_results
 from thumbs.ledger.tables import events, heartbeats, idempotency_keys, jobs, locks
 
 TIME_QUERIES: Final = {
@@ -91,5 +92,6 @@ class Upkeep:
 def delete_jobs(connection: Connection, ids: list[str]) -> None:
     """Delete jobs with all that hangs on them, inside the caller's transaction."""
     delete_events(connection, events.c.job_id.in_(ids))
+    delete_results(connection, ids)
     connection.execute(idempotency_keys.delete().where(idempotency_keys.c.resource_id.in_(ids)))
     connection.execute(jobs.delete().where(jobs.c.id.in_(ids)))

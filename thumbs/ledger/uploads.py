@@ -1,13 +1,16 @@
 """Sources that came with their jobs: kept from the job's record to its end."""
 
+from collections.abc import Mapping
+
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from thumbs.ledger.database import Database
 from thumbs.ledger.tables import uploads
 
 
 class Uploads:
-    """The uploaded sources of jobs that are not final."""
+    """The uploaded sources of jobs that are not final; they are written and deleted with their jobs' moves."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -17,3 +20,19 @@ class Uploads:
         with self._database.reading() as connection:
             body: bytes | None = connection.scalar(sa.select(uploads.c.body).where(uploads.c.job_id == job_id))
         return body
+
+    def count_bytes(self) -> int:
+        """Count the bytes of all that wait."""
+        with self._database.reading() as connection:
+            return connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(uploads.c.size_bytes), 0))) or 0
+
+
+def write_uploads(connection: Connection, sources: Mapping[str, bytes]) -> None:
+    """Write the sources of jobs, by the jobs' ids, inside the caller's transaction."""
+    rows = [{"job_id": job_id, "size_bytes": len(body), "body": body} for job_id, body in sources.items()]
+    connection.execute(uploads.insert(), rows)
+
+
+def delete_upload(connection: Connection, job_id: str) -> None:
+    """Delete the source of a job, inside the caller's transaction."""
+    connection.execute(uploads.delete().where(uploads.c.job_id == job_id))

@@ -7,7 +7,9 @@ import functools
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from http.client import HTTPException
 from urllib.parse import urljoin
 
@@ -18,7 +20,7 @@ from urllib3.exceptions import HTTPError, SSLError
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 
 from thumbs.addresses import AddressPolicy, CheckedUrl, check_url
-from thumbs.domain import Answer, FetchedSource
+from thumbs.domain import Answer, Caching, FetchedSource, Result
 from thumbs.errors import (
     AttemptTimeout,
     ConnectionFailed,
@@ -43,6 +45,7 @@ from thumbs.outbound.proxy import EgressProxy
 from thumbs.outbound.transport import send
 from thumbs.outbound.watchdog import Watchdog
 from thumbs.retries import parse_retry_after
+from thumbs.reuse import pass_on, read_caching
 
 MAX_REDIRECTS = 3
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
@@ -72,19 +75,22 @@ class Outbound:
         max_source_bytes: int,
         webhook_timeout_seconds: float,
         max_per_host: int,
+        is_shared_cache: bool = False,
         ca_bundle: str | None = None,
         proxy_url: str | None = None,
         resolver: Resolver | None = None,
     ) -> None:
         """Take the rules; nothing is connected or started yet.
 
-        `max_per_host` is how many fetches at once may go to one host. `ca_bundle` is the path of a PEM file instead of
-        certifi's; SettingsError when it cannot be read. `proxy_url` is that of an egress proxy. `resolver` stands in
-        for the operating system's, but for the proxy's own name.
+        `max_per_host` is how many fetches at once may go to one host. `is_shared_cache`: what is fetched for one
+        account may be used for another, where its server does not say otherwise. `ca_bundle` is the path of a PEM file
+        instead of certifi's; SettingsError when it cannot be read. `proxy_url` is that of an egress proxy. `resolver`
+        stands in for the operating system's, but for the proxy's own name.
         """
         self._user_agent = user_agent
         self._fetch_timeout_seconds = fetch_timeout_seconds
         self._max_source_bytes = max_source_bytes
+        self._is_shared_cache = is_shared_cache
         self._webhook_timeout_seconds = webhook_timeout_seconds
         self._watchdog = Watchdog()
         get_tls = functools.cache(lambda: _build_tls(ca_bundle))
@@ -99,15 +105,20 @@ class Outbound:
             proxy=EgressProxy.of_url(proxy_url) if proxy_url else None,
         )
 
-    def fetch(self, url: str) -> FetchedSource:
-        """Fetch a source whole; raises FetchError, and SourceBusy where its host is fetched from enough already."""
-        headers = {"User-Agent": self._user_agent, "Accept": ACCEPT_IMAGES}
+    def fetch(self, url: str, seen: Result | None = None) -> FetchedSource:
+        """Fetch a source whole, or find that it is as it was `seen`.
+
+        Raises FetchError, and SourceBusy where its host is fetched from enough already.
+        """
+        caching = None
         with closing(self._start_fetch()) as call:
             for _ in range(1 + MAX_REDIRECTS):
-                with _exchange("GET", url, headers, call) as response:
+                with _exchange("GET", url, self._build_headers(url, seen), call) as response:
+                    own = read_caching(url, response.headers, datetime.now(UTC), is_shared=self._is_shared_cache)
+                    caching = pass_on(caching, own) if caching else own
                     location = _find_location(response)
                     if location is None:
-                        return FetchedSource(_read_source(response, call, self._max_source_bytes), url)
+                        return self._read(response, call, caching, seen)
                 url = _join(url, location)
         raise SourceTooManyRedirects(f"more than {MAX_REDIRECTS}")
 
@@ -127,6 +138,21 @@ class Outbound:
     def close(self) -> None:
         """Cut what is still under way, and end the watchdog; harmless when repeated."""
         self._watchdog.close()
+
+    def _build_headers(self, url: str, seen: Result | None) -> dict[str, str]:
+        """Build the headers of a fetch; an ETag means nothing but at the URL that gave it (RFC 9110 section 8.8.3)."""
+        headers = {"User-Agent": self._user_agent, "Accept": ACCEPT_IMAGES}
+        if seen is not None and seen.url == url:
+            conditions = {"If-None-Match": seen.etag, "If-Modified-Since": seen.last_modified}
+            headers |= {name: value for name, value in conditions.items() if value}
+        return headers
+
+    def _read(self, response: requests.Response, call: Call, caching: Caching, seen: Result | None) -> FetchedSource:
+        if response.status_code == HTTPStatus.NOT_MODIFIED and seen is not None and seen.url == caching.url:
+            # What it does not say again of the version that we have stays as it was (RFC 9111 section 4.3.4).
+            etag, last_modified = caching.etag or seen.etag, caching.last_modified or seen.last_modified
+            return FetchedSource(b"", replace(caching, etag=etag, last_modified=last_modified), is_unchanged=True)
+        return FetchedSource(_read_source(response, call, self._max_source_bytes), caching)
 
     def _start_fetch(self) -> Call:
         return Call(

@@ -1,0 +1,169 @@
+"""What jobs that ask for the same share: a run that is under way, thumbnails of an earlier one, a source that fails.
+
+A job owns its blobs, so what is shared is copied, a few kB. If we die between a job's end and that of those that share
+it, they are queued as they were: the sweep dispatches them, and they run by themselves.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from thumbs.documents import list_thumbnails, name_blob
+from thumbs.domain import Blob, Caching, Failure, Job, JobStatus, Outcome, Result, Reuse, SourceFailures, Thumbnail
+from thumbs.ending import end_job
+from thumbs.errors import JobError, StorageUnavailable, UnavailableError
+from thumbs.retries import add_seconds
+from thumbs.reuse import is_lasting, name_source
+from thumbs.services import Services
+
+MAX_SHARING: Final = 200
+"""Jobs that one run ends beside its own, at about 3 ms each; should there be more, the next one runs again."""
+
+SHARED_STAGES: Final = frozenset({"fetch", "decode", "render"})
+"""Where a failure is the source's; what else goes wrong is one job's own."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How a job ends, and the bytes of its thumbnails: by the name of the variant, and by None.
+
+    `caching` is what the source's server said of it; `asked_at` is when it was asked.
+    """
+
+    outcome: Outcome
+    bodies: Mapping[str | None, bytes]
+    caching: Caching | None = None
+    asked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an earlier job has made of the same source, its thumbnails' bytes included."""
+
+    result: Result
+    made: Made
+
+    def reuse(self, how: Reuse) -> Made:
+        """Make it another job's."""
+        return replace(self.made, outcome=replace(self.made.outcome, reused=how))
+
+
+def find_known(services: Services, job: Job) -> Known | None:
+    """Find what may be used again; None when there is nothing, or not all of it any more."""
+    result = services.ledger.results.find(job.reuse_key) if job.reuse_key else None
+    earlier = services.ledger.jobs.find(result.job_id) if result else None
+    if result is None or earlier is None:
+        return None
+    bodies = _load(services, earlier)
+    if bodies is None:
+        return None
+    outcome = Outcome(earlier.status, earlier.thumbnail, earlier.source, variants=earlier.variants)
+    return Known(result, Made(outcome, bodies))
+
+
+def find_failures(services: Services, job: Job) -> SourceFailures | None:
+    """Find how the job's source has failed lately; None when it has not, or is not remembered to."""
+    if job.source_url is None or not services.settings.failure_cache_seconds:
+        return None
+    return services.ledger.results.find_failures(_name_source(services, job), services.clock.now())
+
+
+def note_failure(services: Services, job: Job, error: JobError) -> None:
+    """Remember that the job's source has failed, where the next job's would fail as well."""
+    seconds = services.settings.failure_cache_seconds
+    if job.source_url is None or not seconds or not is_lasting(error):
+        return
+    now = services.clock.now()
+    source_key = _name_source(services, job)
+    services.ledger.results.record_failure(source_key, Failure.of(error), add_seconds(now, seconds), now)
+
+
+def note_success(services: Services, job: Job, failures: SourceFailures | None) -> None:
+    """Forget the failures that there were: only those in a row count."""
+    if failures is not None:
+        services.ledger.results.forget_failures(_name_source(services, job))
+
+
+def store_all(services: Services, job: Job, made: Made) -> None:
+    """Store the thumbnails under the job's own names; raises StorageUnavailable."""
+    for variant, thumbnail in list_thumbnails(made.outcome):
+        _store(services, job, variant, thumbnail, made.bodies[variant])
+
+
+def build_result(job: Job, made: Made, now: datetime) -> Result | None:
+    """Build what the next job for the same may use; None where its source must be fetched anew in any case."""
+    caching = made.caching
+    if job.reuse_key is None or caching is None or not caching.may_keep or made.outcome.status is JobStatus.FAILED:
+        return None
+    if not (caching.fresh_seconds or caching.etag or caching.last_modified):
+        return None
+    fresh_until = add_seconds(made.asked_at or now, caching.fresh_seconds)
+    return Result(job.reuse_key, job.id, caching.url, caching.etag, caching.last_modified, fresh_until)
+
+
+def share(services: Services, job: Job, made: Made) -> None:
+    """End the queued jobs that ask for the same as this one, which has ended, with what has come of it.
+
+    Those that came after the source was asked do not share what its server wants to be used by nobody else.
+    """
+    error = made.outcome.error
+    if job.reuse_key is None or (error is not None and error.stage not in SHARED_STAGES):
+        return
+    is_open = made.caching is None or made.caching.may_keep
+    until = services.clock.now() if is_open or made.asked_at is None else made.asked_at
+    sharing = services.ledger.jobs.list_sharing(job, until, MAX_SHARING + 1)
+    for other in sharing[:MAX_SHARING]:
+        _end_alike(services, other, made)
+    for other in sharing[MAX_SHARING:]:
+        services.dispatch_job(other.id)
+
+
+def _end_alike(services: Services, job: Job, made: Made) -> None:
+    try:
+        store_all(services, job, made)
+    except StorageUnavailable:
+        logger.warning("what is shared could not be stored: the job runs by itself", extra={"job_id": job.id})
+        return
+    now = services.clock.now()
+    outcome = replace(made.outcome, inline=made.bodies.get(None) if job.is_inline else None, reused=Reuse.IN_FLIGHT)
+    waited_ms = round((now - job.created_at) / timedelta(milliseconds=1))
+    begun = replace(job, started_at=job.started_at or now)
+    if end_job(services, begun, None, outcome, {"queued": max(0, waited_ms)}):
+        logger.info("job ended with another one's run", extra={"job_id": job.id, "status": str(outcome.status)})
+
+
+def _load(services: Services, job: Job) -> dict[str | None, bytes] | None:
+    """Load the bytes of all thumbnails of a job; None when one of them is gone, or the store does not answer."""
+    bodies = {}
+    now = services.clock.now()
+    for variant, thumbnail in list_thumbnails(job):
+        try:
+            blob = services.blobs.find(name_blob(job, thumbnail, variant), now)
+        except UnavailableError:
+            return None
+        if blob is None:
+            return None
+        bodies[variant] = blob.body
+    return bodies or None
+
+
+def _store(services: Services, job: Job, variant: str | None, thumbnail: Thumbnail, body: bytes) -> None:
+    blob = Blob(
+        name=name_blob(job, thumbnail, variant),
+        content_type=thumbnail.content_type,
+        sha256=thumbnail.sha256,
+        body=body,
+        expires_at=services.clock.now() + timedelta(days=services.settings.thumbnail_days),
+    )
+    try:
+        services.blobs.put(blob)
+    except UnavailableError as error:
+        raise StorageUnavailable(str(error)) from error
+
+
+def _name_source(services: Services, job: Job) -> str:
+    return name_source(services.get_scope(job.account_id), job.source_url or "")
