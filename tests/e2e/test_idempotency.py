@@ -118,7 +118,7 @@ def test_too_many_waiting_jobs_are_refused_until_there_is_room(tmp_path: Path, s
     is_open = threading.Event()
     url = serve_when(source, is_open)
     with Stack(tmp_path / "var", **FAST | settings) as stack:
-        jobs = [stack.submit(source_url=url) for _ in range(2)]
+        jobs = [stack.submit(source_url=f"{url}?n={number}") for number in range(2)]
         source.wait_for(2)
         jobs += [post_with_key(stack, f"key {number}", source_url=url).json() for number in range(4)]
         answer = wait_until(lambda: _if_refused(stack.request("POST", "/v1/jobs", json={"source_url": url})), 5)

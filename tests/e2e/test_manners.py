@@ -30,7 +30,7 @@ def test_source_sees_no_more_fetches_at_once_than_allowed(stack: Stack, source: 
         exchange.reply(Reply(200, body, {"Content-Type": "image/png"}))
 
     url = source.script("/slow.png", answer)
-    jobs = [stack.submit(source_url=url) for _ in range(JOB_COUNT)]
+    jobs = [stack.submit(source_url=f"{url}?n={number}") for number in range(JOB_COUNT)]
     ended = [stack.wait_for_job(job["id"], 60) for job in jobs]
     assert [(job["status"], job["run_count"]) for job in ended] == [("succeeded", 1)] * JOB_COUNT
     assert 1 < most <= read_settings(FAST).fetch_max_per_host

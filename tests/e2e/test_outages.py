@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
@@ -188,7 +189,7 @@ def test_sweep_dispatches_again_what_redis_has_forgotten(production: Production,
     """Two jobs keep both of the worker's threads busy, the third one's message is lost."""
     stack = production.stack
     url = serve_late(source, "/late", PNG, 1)
-    jobs = [stack.submit(source_url=url) for _ in range(3)]
+    jobs = [stack.submit(source_url=f"{url}?n={number}") for number in range(3)]
     source.wait_for(2)
     assert production.valkey.dbsize() > 0
     production.valkey.flushdb()
@@ -202,10 +203,10 @@ def test_lost_ledger_is_told_and_the_workers_go_on_when_it_is_back(
     """It goes while two jobs run and one waits; each is finished, with one event. A key of that time is unused."""
     stack, before = production.stack, production.count_jobs()
     url = serve_late(source, "/late", PNG, 1)
-    jobs = [stack.submit(source_url=url, callback_url=receiver.url()) for _ in range(3)]
+    jobs = [stack.submit(source_url=f"{url}?n={number}", callback_url=receiver.url()) for number in range(3)]
     source.wait_for(2)
     production.ledger.cut()
-    request = {"json": {"source_url": url}, "headers": {"Idempotency-Key": "during the outage"}}
+    request: dict[str, Any] = {"json": {"source_url": url}, "headers": {"Idempotency-Key": "during the outage"}}
     answer = stack.request("POST", "/v1/jobs", **request)
     assert (answer.status, answer.json()["code"], answer.headers["Retry-After"]) == (503, "unavailable", "5")
     assert count_lines_per_second(stack) < MAX_LINES_PER_SECOND

@@ -29,6 +29,26 @@ BAD_VALUES: dict[str, list[Any]] = {
     "format": ["JPEG", "gif", "", None, 1],
     "background": ["#fff", "ffffff", "#ggg000", "#ffffff\n", "", None, 0xFFFFFF],
     "metadata": [None, [], "x", 1, {"x": "y" * 4_096}, {"x": "é" * 700}],
+    "inline": [None, 0, 1, "true", "", []],
+    "variants": [
+        None,
+        {},
+        "x",
+        [None],
+        [{}],
+        [{"name": ""}],
+        [{"name": "x" * 33}],
+        [{"name": "a b"}],
+        [{"name": "a/b"}],
+        [{"name": "a.b"}],
+        [{"name": "é"}],
+        [{"name": "a"}, {"name": "a"}],
+        [{"name": "a"}, {"name": "A"}],
+        [{"name": "a", "width": 0}],
+        [{"name": "a", "variants": []}],
+        [{"name": "a", "metadata": {}}],
+        [{"name": f"v{number}"} for number in range(9)],
+    ],
     "colour": ["#ffffff", None],
 }
 BAD_FIELDS = [(field, bad) for field, values in BAD_VALUES.items() for bad in values]
@@ -86,6 +106,23 @@ def test_every_field_is_kept(client: FlaskClient, services: Services) -> None:
     job = client.post("/v1/jobs", json=body).get_json()
     assert (job["spec"], job["metadata"]) == (spec, metadata)
     assert get_job(services, job["id"]).callback_url == "https://app.example/hooks"
+
+
+def test_variants_are_kept_each_with_a_spec_of_its_own(client: FlaskClient) -> None:
+    variants = [{"name": "big", "width": 400, "format": "webp"}, {"name": "A-z_9", "fit": "inside"}]
+    told = client.post("/v1/jobs", json=BODY | {"width": 7, "variants": variants}).get_json()["variants"]
+    assert {name: (each["thumbnail"], each["error"]) for name, each in told.items()} == {
+        "big": (None, None),
+        "A-z_9": (None, None),
+    }
+    assert (told["big"]["spec"]["width"], told["big"]["spec"]["format"]) == (400, "webp")
+    assert (told["A-z_9"]["spec"]["width"], told["A-z_9"]["spec"]["fit"]) == (100, "inside")
+
+
+def test_bad_variant_is_refused_by_its_place_and_field(shared_client: FlaskClient) -> None:
+    answer = shared_client.post("/v1/jobs", json=BODY | {"variants": [{"name": "a"}, {"name": "b", "width": 0}]})
+    assert answer.get_json()["errors"]["json"]["variants"].keys() == {"1"}
+    assert answer.get_json()["detail"].startswith("variants.1.width: ")
 
 
 def test_callback_may_be_null(client: FlaskClient) -> None:

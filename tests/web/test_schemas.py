@@ -7,7 +7,7 @@ import marshmallow as ma
 import pytest
 from flask.testing import FlaskClient
 
-from tests.support.builders import NOW, build_attempt, build_endpoint, build_job, fail, succeed
+from tests.support.builders import NOW, THUMBNAIL, build_attempt, build_endpoint, build_job, fail, succeed
 from tests.support.services import record_delivery
 from tests.web.calls import end_job, register
 from thumbs.deliver import deliver
@@ -18,10 +18,15 @@ from thumbs.domain import (
     DisabledReason,
     Endpoint,
     EndpointStatus,
+    Failure,
     Health,
     Job,
     JobStatus,
+    Reuse,
+    ThumbnailSpec,
+    Variant,
 )
+from thumbs.errors import RenderFailed
 from thumbs.services import Services
 from thumbs.web.schemas import (
     DeliveryPageSchema,
@@ -45,6 +50,15 @@ JOBS = {
     "succeeded": succeed(RUNNING).job,
     "failed": fail(RUNNING).job,
     "without callback": build_job(callback_url=None),
+    "uploaded": build_job(source_url=None, is_inline=True),
+    "shared": replace(succeed(RUNNING).job, reused=Reuse.IN_FLIGHT),
+    "with variants": replace(
+        succeed(RUNNING).job,
+        variants={
+            "big": Variant(ThumbnailSpec(), thumbnail=THUMBNAIL),
+            "bad": Variant(ThumbnailSpec(), error=Failure.of(RenderFailed())),
+        },
+    ),
 }
 ATTEMPTS = {
     "under way": build_attempt("dlv_1"),

@@ -163,15 +163,19 @@ class ThumbsServer:
         path: str,
         *,
         json: Any = None,
+        data: bytes | None = None,
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send a request; `path` may be a whole URL, redirects are not followed. Raises OSError, HTTPException."""
+        """Send a request, with `json` or `data` for its body; `path` may be a whole URL, redirects are not followed.
+
+        Raises OSError, HTTPException.
+        """
         parts = urlsplit(path if path.startswith("http") else self.url + path)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         if params:
             target += f"?{urlencode(params)}"
-        body, sent = (None, {}) if json is None else (json_module.dumps(json), {"Content-Type": "application/json"})
+        body, sent = (data, {}) if json is None else (json_module.dumps(json), {"Content-Type": "application/json"})
         connection = HTTPConnection(parts.netloc, timeout=REQUEST_SECONDS)
         try:
             connection.request(method, target, body, sent | dict(headers or {}))

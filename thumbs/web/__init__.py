@@ -14,6 +14,7 @@ from thumbs.services import Services
 from thumbs.telemetry import bind_log_context, clear_log_context
 from thumbs.web import batches, classic, deliveries, endpoints, events, jobs, pages, system, thumbnails
 from thumbs.web.context import RATE_LIMIT, SERVICES, WAITING_ROOM, get_rate_limit
+from thumbs.web.forms import FormRequest
 from thumbs.web.headers import set_headers
 from thumbs.web.limiting import RateLimit
 from thumbs.web.openapi import build_api
@@ -40,6 +41,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,200}")
 def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: False) -> Flask:
     """Create the app; `is_stopping` tells those who wait that the process is about to end."""
     app = Flask(__name__, static_folder=None)
+    app.request_class = FormRequest
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
         API_TITLE="thumbs",

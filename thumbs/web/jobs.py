@@ -13,12 +13,13 @@ from thumbs.domain import FINAL_JOB_STATUSES, Fit, Job, JobFilter, JobStatus, Ne
 from thumbs.intake import Accepted, accept_job
 from thumbs.web.auth import require_account
 from thumbs.web.context import get_public_url, get_services, get_waiting_room
-from thumbs.web.openapi import tell_callback, tell_headers, tell_problem, tell_unchanged
+from thumbs.web.openapi import tell_callback, tell_form, tell_headers, tell_problem, tell_unchanged
 from thumbs.web.paging import cut_page
-from thumbs.web.parsing import StrictBlueprint
+from thumbs.web.parsing import MAX_BODY_BYTES, StrictBlueprint
 from thumbs.web.schemas import (
     CreateHeaderSchema,
     DeliveryPageSchema,
+    JobFormSchema,
     JobPageSchema,
     JobQuerySchema,
     JobRequestSchema,
@@ -35,8 +36,16 @@ blueprint = StrictBlueprint("jobs", __name__, url_prefix="/v1/jobs", description
 blueprint.before_request(require_account)
 
 
+@blueprint.before_request
+def allow_source() -> None:
+    """Let a request bring its source along: THUMBS_MAX_UPLOAD_BYTES in base64, beside what any body may have."""
+    if request.method == "POST":
+        groups_of_3 = -(-get_services().settings.max_upload_bytes // 3)
+        request.max_content_length = MAX_BODY_BYTES + groups_of_3 * 4
+
+
 @blueprint.post("")
-@blueprint.doc(**tell_callback("The job has ended: `job.succeeded` or `job.failed`."))
+@blueprint.doc(**tell_callback("The job has ended: `job.succeeded` or `job.failed`."), **tell_form(JobFormSchema))
 @blueprint.arguments(JobRequestSchema)
 @blueprint.arguments(CreateHeaderSchema, location="headers")
 @blueprint.response(
@@ -54,6 +63,7 @@ blueprint.before_request(require_account)
 def create_job(body: dict[str, Any], headers: dict[str, Any]) -> Response:
     """Create a job.
 
+    The source is at a URL, or comes along: as `source_data`, or as the `file` of a form.
     The answer comes when the job is on disk. With `Prefer: wait=N` it comes when the job is final, if that is in time.
     The same `Idempotency-Key` and body lead to the same job for 24 hours.
     """
@@ -110,7 +120,7 @@ def get_job(headers: dict[str, Any], job_id: str) -> BaseResponse:
 @blueprint.response(204, description="Cancelled, or forgotten.")
 @blueprint.alt_response(**tell_problem(409, "The job is running."))
 def delete_job(job_id: str) -> Response:
-    """Cancel a queued job (it ends as `failed`, `cancelled`), or forget a final one with its thumbnail."""
+    """Cancel a queued job (it ends as `failed`, `cancelled`), or forget a final one with its thumbnails."""
     cancel.delete_job(get_services(), g.account, job_id)
     return Response(status=204)
 
@@ -128,18 +138,24 @@ def list_job_deliveries(job_id: str) -> Response:
 
 def build_new_job(values: Mapping[str, Any]) -> NewJob:
     """Build the request from validated values; what they leave out has its default."""
-    names = {field.name for field in dataclasses.fields(ThumbnailSpec)}
-    spec = ThumbnailSpec(**{name: value for name, value in values.items() if name in names})
-    spec = dataclasses.replace(
-        spec, fit=Fit(spec.fit), format=OutputFormat(spec.format), background=spec.background.lower()
-    )
     return NewJob(
-        source_url=values["source_url"],
+        source_url=values.get("source_url"),
         callback_url=values.get("callback_url"),
-        spec=spec,
+        spec=_build_spec(values),
         metadata=values.get("metadata", {}),
         public_url=get_public_url(),
         request_id=g.request_id,
+        source_data=values.get("source_data"),
+        variants={each["name"]: _build_spec(each) for each in values.get("variants", ())},
+        is_inline=values.get("inline", False),
+    )
+
+
+def _build_spec(values: Mapping[str, Any]) -> ThumbnailSpec:
+    names = {field.name for field in dataclasses.fields(ThumbnailSpec)}
+    spec = ThumbnailSpec(**{name: value for name, value in values.items() if name in names})
+    return dataclasses.replace(
+        spec, fit=Fit(spec.fit), format=OutputFormat(spec.format), background=spec.background.lower()
     )
 
 

@@ -7,12 +7,16 @@ what the document allows, and what it does not, to the running service, and hold
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+import marshmallow as ma
+from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from flask import Flask
 from flask_smorest.spec.plugins import FlaskPlugin
 from marshmallow import fields
 from werkzeug.routing import Rule
 
 from thumbs.domain import CALLBACKS, EventType
+from thumbs.web.forms import FORM_TYPE
 from thumbs.web.problems import CODES, PROBLEM_TYPE, ProblemApi
 from thumbs.web.schemas import EventSchema, ProblemSchema, write_pattern
 
@@ -72,9 +76,9 @@ PROBLEMS: Final[Mapping[int, str]] = {
     401: "There is no API key, or none that is known.",
     403: "A browser sent it on behalf of another site.",
     404: "There is no such thing, or it is another account's.",
-    413: "The body has more bytes than are read.",
+    413: "The body, or the source that came along, has more bytes than are read.",
     414: "The first line of the request is too long.",
-    415: "The body is not `application/json`.",
+    415: "The body is of a type that is not taken here.",
     422: "A field or parameter is missing, unknown or out of range, and `errors` names it; or a URL is not allowed, or "
     "the idempotency key came with another body before: see `code`.",
     429: "The account sends more requests than it may.",
@@ -103,7 +107,8 @@ WEBHOOK_HEADERS: Final[Mapping[str, str]] = {
 
 def build_api(app: Flask) -> ProblemApi:
     """Build the Api whose document knows what is said here; blueprints are registered with it."""
-    api = ProblemApi(app, spec_kwargs={"flask_plugin": ContractPlugin()})
+    plugins = {"flask_plugin": ContractPlugin(), "marshmallow_plugin": SchemaPlugin()}
+    api = ProblemApi(app, spec_kwargs=plugins)
     api.ma_plugin.converter.add_attribute_function(tell_names)
     components = api.spec.components
     del components.schemas["PaginationMetadata"]  # flask-smorest's, which nothing here refers to.
@@ -138,6 +143,11 @@ def tell_callback(summary: str) -> dict[str, Any]:
     return {"callbacks": {"end": {"{$request.body#/callback_url}": build_webhook(summary)}}}
 
 
+def tell_form(schema: type[ma.Schema]) -> dict[str, Any]:
+    """Tell that a request may be sent as a form, too, as options for its operation's `doc`."""
+    return {"requestBody": {"content": {FORM_TYPE: {"schema": schema}}}}
+
+
 def tell_unchanged() -> dict[str, Any]:
     """Tell that a caller may have the answer already, as options for an operation's `alt_response`."""
     return {
@@ -166,6 +176,21 @@ def tell_names(self: Any, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
     """Tell which names the members of an object may have; apispec calls this for each field."""
     names = field.key_field if isinstance(field, fields.Dict) else None
     return {"propertyNames": self.field2property(names)} if names is not None and names.metadata else {}
+
+
+class SchemaConverter(OpenAPIConverter):
+    """Tells of a schema also what holds for several of its members together, which marshmallow checks in code."""
+
+    def schema2jsonschema(self, schema: ma.Schema) -> dict[str, Any]:
+        """Turn a schema into JSON Schema, with its `json_schema`."""
+        told: dict[str, Any] = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call]
+        return told | getattr(schema, "json_schema", {})
+
+
+class SchemaPlugin(MarshmallowPlugin):
+    """apispec's plugin for marshmallow with that converter."""
+
+    Converter = SchemaConverter
 
 
 class ContractPlugin(FlaskPlugin):

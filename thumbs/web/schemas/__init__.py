@@ -28,6 +28,7 @@ from thumbs.web.schemas.jobs import (
     BatchRequestSchema,
     BatchSchema,
     CreateHeaderSchema,
+    JobFormSchema,
     JobPageSchema,
     JobQuerySchema,
     JobRequestSchema,
@@ -36,6 +37,7 @@ from thumbs.web.schemas.jobs import (
 )
 from thumbs.web.schemas.parts import (
     AnswerSchema,
+    Base64,
     PageQuerySchema,
     ProblemSchema,
     WaitHeaderSchema,
@@ -45,6 +47,7 @@ from thumbs.web.schemas.parts import (
 
 __all__ = [
     "AnswerSchema",
+    "Base64",
     "BatchRequestSchema",
     "BatchSchema",
     "CreateHeaderSchema",
@@ -58,6 +61,7 @@ __all__ = [
     "EventPageSchema",
     "EventQuerySchema",
     "EventSchema",
+    "JobFormSchema",
     "JobPageSchema",
     "JobQuerySchema",
     "JobRequestSchema",

@@ -5,7 +5,7 @@ from marshmallow import fields
 
 from thumbs.domain import CALLBACKS, DeliveryStatus, EventType, Trigger
 from thumbs.web.schemas.endpoints import EndpointSchema
-from thumbs.web.schemas.jobs import BatchSchema, ToldJobSchema
+from thumbs.web.schemas.jobs import BatchSchema, EventJobSchema
 from thumbs.web.schemas.parts import (
     AnswerSchema,
     PageQuerySchema,
@@ -110,7 +110,7 @@ class EventQuerySchema(ma.Schema):
 class EventDataSchema(AnswerSchema):
     """What an event is about; which of these there are depends on its type."""
 
-    job = fields.Nested(ToldJobSchema, metadata={"description": "Of `job.succeeded` and `job.failed`."})
+    job = fields.Nested(EventJobSchema, metadata={"description": "Of `job.succeeded` and `job.failed`."})
     batch = fields.Nested(BatchSchema, metadata={"description": "Of `batch.finished`."})
     endpoint_id = fields.String(metadata={"description": "Of `ping`.", "pattern": write_pattern("ep_ULID")})
     endpoint = fields.Nested(EndpointSchema, metadata={"description": "Of `endpoint.failing` and `endpoint.disabled`."})

@@ -1,19 +1,22 @@
 """The shapes of jobs and batches."""
 
 import json
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from thumbs.announcements import MAX_INLINE_BYTES
 from thumbs.documents import EXTENSIONS
 from thumbs.domain import Fit, JobStatus, OutputFormat, Reuse
 from thumbs.errors import JobError, list_job_errors
 from thumbs.web.schemas.parts import (
     AnswerSchema,
+    Base64,
     HeaderSchema,
     Moment,
     PageQuerySchema,
+    StrictBoolean,
     StrictInteger,
     WaitHeaderSchema,
     build_choice,
@@ -29,7 +32,8 @@ from thumbs.web.schemas.parts import (
 MAX_SIDE_PX: Final = 1_024
 MAX_METADATA_BYTES: Final = 4_096
 MAX_BATCH_JOBS: Final = 100
-
+MAX_VARIANTS: Final = 8
+VARIANT_NAME: Final = "[A-Za-z0-9_-]{1,32}"
 
 COLOR: Final = "#[0-9a-fA-F]{6}"
 COLOR_PATTERN: Final = write_pattern(COLOR)
@@ -56,11 +60,9 @@ def _tell_pixels(description: str) -> fields.Integer:
     )
 
 
-class JobRequestSchema(ma.Schema):
-    """A job to be done."""
+class SpecRequestSchema(ma.Schema):
+    """What the thumbnail is to be."""
 
-    source_url = build_url_field("The original image: http or https, at a public address.", required=True)
-    callback_url = build_url_field("Where the signed webhook goes at the end.", load_default=None, allow_none=True)
     width = _pixels("Width")
     height = _pixels("Height")
     fit = build_choice(Fit, "How the picture meets the box.", load_default="cover")
@@ -76,11 +78,85 @@ class JobRequestSchema(ma.Schema):
         load_default="#ffffff",
         metadata={"description": "Under transparency when the format has none; padding of `contain`."},
     )
+
+
+class VariantRequestSchema(SpecRequestSchema):
+    """One more thumbnail of the same source."""
+
+    name = build_pattern_field(
+        VARIANT_NAME,
+        "Must be 1 to 32 of A-Z, a-z, 0-9, _ and -.",
+        required=True,
+        metadata={"description": "Yours: the job's `variants` are told by it, and it is part of the thumbnail's URL."},
+    )
+
+
+def check_variant_names(variants: list[dict[str, Any]]) -> None:
+    """Raise ValidationError when two have one name; capitals make no difference, as in many a store of files."""
+    names = [variant["name"].lower() for variant in variants]
+    if len(set(names)) != len(names):
+        raise ma.ValidationError("Each must have a name of its own, whatever its capitals.")
+
+
+class SourcedSchema(SpecRequestSchema):
+    """What a job is asked for apart from where its source is, which JSON and forms tell differently."""
+
+    variants = fields.List(
+        fields.Nested(VariantRequestSchema),
+        load_default=list,
+        validate=[validate.Length(0, MAX_VARIANTS), check_variant_names],
+        metadata={"description": "More thumbnails of the same source, from one fetch and one decode."},
+    )
     metadata = fields.Dict(
         keys=fields.String(),
         validate=check_metadata_size,
         load_default=dict,
         metadata={"description": f"Your own, ≤ {MAX_METADATA_BYTES} bytes; echoed in every answer and event."},
+    )
+    inline = StrictBoolean(
+        load_default=False,
+        metadata={
+            "description": f"Also put the thumbnail into the event, as a `data:` URL, when it has ≤ {MAX_INLINE_BYTES} "
+            "bytes."
+        },
+    )
+
+
+class JobRequestSchema(SourcedSchema):
+    """A job to be done: its source is at a URL, or comes along."""
+
+    takes_form = True
+    json_schema: ClassVar = {"oneOf": [{"required": ["source_url"]}, {"required": ["source_data"]}]}
+
+    source_url = build_url_field("The original image: http or https, at a public address.")
+    callback_url = build_url_field("Where the signed webhook goes at the end.", load_default=None, allow_none=True)
+    source_data = Base64(
+        metadata={
+            "description": "Instead of `source_url`: the image itself, in base64, ≤ THUMBS_MAX_UPLOAD_BYTES.",
+            "format": "byte",
+            "minLength": 1,
+        }
+    )
+
+    @ma.validates_schema(pass_original=True, skip_on_field_errors=False)
+    def check_source(self, _values: dict[str, Any], original: Any, **_: Any) -> None:
+        """Raise ValidationError unless there is just one source; one that is wrong has told so itself."""
+        if not isinstance(original, dict):
+            return  # Which is told already.
+        given = [name for name in ("source_url", "source_data") if name in original]
+        if not given:
+            raise ma.ValidationError("Missing data for required field, or for `source_data`.", "source_url")
+        if len(given) > 1:
+            raise ma.ValidationError("Must be left out where there is a `source_url`.", "source_data")
+
+
+class JobFormSchema(SourcedSchema):
+    """The same as a form; what is no text there is written as JSON."""
+
+    callback_url = build_url_field("Where the signed webhook goes at the end.")
+    file = fields.Raw(
+        required=True,
+        metadata={"type": "string", "format": "binary", "minLength": 1, "description": "The image itself."},
     )
 
 
@@ -139,6 +215,17 @@ class ThumbnailSchema(AnswerSchema):
     dominant_color = fields.String(required=True, metadata={"pattern": COLOR_PATTERN})
 
 
+class EventThumbnailSchema(ThumbnailSchema):
+    """The finished image, as an event tells it."""
+
+    data_url = fields.String(
+        metadata={
+            "description": f"The image itself, where `inline` asked for it and it has ≤ {MAX_INLINE_BYTES} bytes.",
+            "format": "uri",
+        }
+    )
+
+
 class SourceSchema(AnswerSchema):
     """The original image."""
 
@@ -177,7 +264,7 @@ class VariantSchema(AnswerSchema):
 
 
 class ToldJobSchema(AnswerSchema):
-    """A job, as its event tells it."""
+    """What is told of a job, everywhere."""
 
     id = build_id("job")
     status = build_choice(JobStatus, "queued → running → succeeded or failed.", required=True)
@@ -186,7 +273,7 @@ class ToldJobSchema(AnswerSchema):
     )
     callback_url = fields.String(required=True, allow_none=True, metadata={"format": "uri"})
     spec = fields.Nested(SpecSchema, required=True)
-    inline = fields.Boolean(required=True, metadata={"description": "Whether the event is to hold the thumbnail, too."})
+    inline = fields.Boolean(required=True, metadata={"description": "Whether its event is to hold the image, too."})
     metadata = fields.Dict(keys=fields.String(), required=True, metadata={"description": "Yours, as you sent it."})
     thumbnail = fields.Nested(ThumbnailSchema, required=True, allow_none=True)
     variants = fields.Dict(
@@ -215,6 +302,12 @@ class ToldJobSchema(AnswerSchema):
     started_at = fields.AwareDateTime(required=True, allow_none=True)
     finished_at = fields.AwareDateTime(required=True, allow_none=True)
     expires_at = fields.AwareDateTime(required=True, metadata={"description": "When the job is forgotten."})
+
+
+class EventJobSchema(ToldJobSchema):
+    """A job, as its event tells it."""
+
+    thumbnail = fields.Nested(EventThumbnailSchema, required=True, allow_none=True)
 
 
 class JobSchema(ToldJobSchema):

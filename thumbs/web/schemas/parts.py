@@ -1,6 +1,7 @@
 """What the shapes of several subjects are made of: fields, the base of answers, problems, pages, and headers."""
 
 import re
+from base64 import b64decode
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -27,6 +28,32 @@ class StrictInteger(fields.Integer):
         if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
             raise self.make_error("invalid", input=value)
         return super()._validated(value)
+
+
+class StrictBoolean(fields.Boolean):
+    """true or false, and none of the words and numbers that marshmallow takes for them."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class Base64(fields.String):
+    """Bytes in base64 (RFC 4648 section 4); those of a form's file come as they are."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        body = value if isinstance(value, bytes) else _decode(super()._deserialize(value, attr, data, **kwargs))
+        if not body:
+            raise ma.ValidationError("Must not be empty.")
+        return body
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except ValueError as error:
+        raise ma.ValidationError("Must be base64 (RFC 4648 section 4), without line breaks.") from error
 
 
 class QueryInteger(fields.Integer):
