@@ -26,7 +26,10 @@ REPEATED_EVERY: Final = 10
 """Every tenth request is sent again after its answer: the same job must come back."""
 
 KINDS: Final = ("good", "good", "late", "good", "busy", "good", "late", "gone", "good", "busy", "text", "good", "cut")
-"""A job's source, by its number: `late` takes its time, `busy` answers 503 once."""
+"""A source, by its number: `late` takes its time, `busy` answers 503 once."""
+JOBS_PER_SOURCE: Final = 3
+"""They are in flight together, or find what the ones before have left."""
+ETAG: Final = '"v1"'
 ERROR_CODES: Final[Mapping[str, str]] = {
     "gone": "source_http_error",
     "text": "unsupported_format",
@@ -53,14 +56,15 @@ class Source(Server):
             is_first = self._asked[exchange.request.path] == 1
         if kind == "late":
             exchange.wait(SLOW_SECONDS)
-        exchange.reply(self._choose(kind, is_first=is_first))
+        is_known = exchange.request.headers.get("if-none-match") == ETAG
+        exchange.reply(Reply(304, b"") if is_known else self._choose(kind, is_first=is_first))
 
     def _choose(self, kind: str, *, is_first: bool) -> Reply:
         if kind == "gone":
             return Reply(404, b"nothing here")
         if kind == "busy" and is_first:
             return Reply(503, b"come again")
-        return Reply(200, {"text": b"hello world", "cut": self._image[:2000]}.get(kind, self._image))
+        return Reply(200, {"text": b"hello world", "cut": self._image[:2000]}.get(kind, self._image), {"ETag": ETAG})
 
 
 class MoodyReceiver(Server):
@@ -163,8 +167,9 @@ class Caller:
 
 
 def name_source(number: int) -> str:
-    """Tell the path of a job's source."""
-    return f"/{KINDS[number % len(KINDS)]}/{number}"
+    """Tell the path of a job's source: three in a row have one together."""
+    shared = number // JOBS_PER_SOURCE
+    return f"/{KINDS[shared % len(KINDS)]}/{shared}"
 
 
 def name_receiver(number: int) -> str:

@@ -16,7 +16,7 @@ from tests.chaos.system import PROCESSES
 from tests.chaos.traffic import ERROR_CODES, Caller, MoodyReceiver, Source, name_receiver, name_source
 from tests.support.chaos import Supervisor
 from thumbs.cli.environment import open_services
-from thumbs.domain import DeliveryStatus
+from thumbs.domain import DeliveryStatus, Reuse
 from thumbs.errors import LedgerUnavailable
 from thumbs.ledger.database import build_engine
 from thumbs.ledger.tables import attempts, deliveries, events, jobs
@@ -86,6 +86,8 @@ def list_faults(books: Books, caller: Caller, receiver: MoodyReceiver) -> list[s
     faults = list(caller.faults)
     if set(books.jobs) != set(caller.job_ids.values()):
         faults.append(f"{len(books.jobs)} jobs are in the ledger, {len(caller.job_ids)} were accepted")
+    if not {Reuse.IN_FLIGHT, Reuse.REVALIDATED} <= {job.reused for job in books.jobs.values()}:
+        faults.append("no run was shared, or nothing was used again")
     for number, job_id in caller.job_ids.items():
         path = name_receiver(number)
         found = [*_check_job(books, number, job_id), *_check_callback(books, job_id, received.get(path, []))]
@@ -168,11 +170,13 @@ def describe(books: Books, caller: Caller, source: Source, receiver: MoodyReceiv
     """Describe what was done more than once, and how the jobs ended, a line each."""
     runs = Counter(job.run_count for job in books.jobs.values())
     ends = Counter(job.error["code"] if job.error else "succeeded" for job in books.jobs.values())
+    shared = Counter(str(job.reused) for job in books.jobs.values())
     abandoned = sum(len(numbers) for numbers in books.attempts.values())
     twice = sum(count - 1 for count in receiver.accepted.values())
     return [
         f"jobs {len(books.jobs)}, ended: {_list(ends)}",
         f"runs per job: {_list(runs)}; sources fetched {len(source.requests)} times",
+        f"shared with another job: {_list(shared)}",
         f"attempts {abandoned}, webhooks arrived {len(receiver.requests)} times, accepted more than once: {twice}",
         f"requests sent again: {_list(caller.retries)}",
     ]
