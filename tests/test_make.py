@@ -273,12 +273,25 @@ def test_json_has_an_object_for_each_input(run: Run, folder: Path) -> None:
 def test_steps_are_explained_with_times_and_sizes(run: Run, folder: Path) -> None:
     write_files(folder, cat__jpg=JPEG, cat__eps=b"%!PS-Adobe")
     result = run("cat.jpg", "cat.eps", "--explain", "--quiet")
-    lines = [line.split() for line in result.stderr.splitlines()]
+    lines = [line.split() for line in result.stderr.splitlines() if not line.startswith("    ")]
     assert [line[0] for line in lines[:5]] == ["cat.jpg", "fetched", "decoded", "stored", "cat.eps"]
     assert lines[1][2:] == ["ms", f"{len(JPEG):,}", "bytes"]
     assert lines[2][2:] == ["ms", "image/jpeg", "320x240", "→", "image/jpeg", "100x100"]
     assert lines[3][-2:] == ["in", "cat.thumb.jpg"]
     assert result.stderr.endswith("supported format. (no known signature)\n")
+
+
+def test_steps_of_the_decoder_are_explained_within_it(run: Run, folder: Path) -> None:
+    write_files(folder, cat__jpg=JPEG)
+    lines = run("cat.jpg", "--explain").stderr.splitlines()
+    steps = [line for line in lines if line.startswith("    ")]
+    assert lines[lines.index(steps[0]) - 1].startswith("  decoded")
+    assert [step[4:18].strip() for step in steps] == [
+        *("sniff", "measure", "open", "admit", "shrink on load"),
+        *("shrink", "convert colour", "orient", "fit", "flatten", "encode", "describe"),
+    ]
+    assert steps[2].endswith("320x240")
+    assert steps[-1].endswith("100x100")
 
 
 def test_quiet_tells_failures_only(run: Run, folder: Path) -> None:

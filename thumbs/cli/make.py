@@ -21,7 +21,7 @@ from thumbs.cli.environment import NoDispatcher
 from thumbs.cli.inputs import STANDARD, is_folder, list_inputs
 from thumbs.cli.making import FETCH_AHEAD, Maker, Output, Result, make_all
 from thumbs.cli.wire import show_text
-from thumbs.domain import Fit, OutputFormat, ThumbnailSpec
+from thumbs.domain import Fit, OutputFormat, Step, ThumbnailSpec
 from thumbs.services import Services, build
 from thumbs.settings import read_settings
 
@@ -212,9 +212,21 @@ def describe(result: Result) -> dict[str, Any]:
 
 def explain(result: Result) -> list[str]:
     """Explain what became of an input, step by step."""
-    sizes = {step: told for step, told in _list_sizes(result).items() if told}
-    steps = [f"  {step:8} {ms:9,.1f} ms  {sizes.get(step, '')}".rstrip() for step, ms in result.timings_ms.items()]
-    return [show_text(result.name), *steps, *_explain_fault(result)]
+    sizes = _list_sizes(result)
+    lines = [show_text(result.name)]
+    for name, ms in result.timings_ms.items():
+        lines.append(_explain_step(f"  {name}", ms, sizes.get(name, "")))
+        if name == "decoded":
+            lines += [_explain_step(f"    {step.name}", step.ms, _tell_size(step)) for step in result.steps]
+    return [*lines, *_explain_fault(result)]
+
+
+def _explain_step(name: str, ms: float, size: str) -> str:
+    return f"{name:18} {ms:9,.1f} ms  {size}".rstrip()
+
+
+def _tell_size(step: Step) -> str:
+    return f"{step.width}x{step.height}" if step.width else ""
 
 
 def _list_sizes(result: Result) -> dict[str, str]:
@@ -232,4 +244,4 @@ def _explain_fault(result: Result) -> list[str]:
         return []
     detail = f" ({show_text(result.fault.detail)})" if result.fault.detail else ""
     ended = "skipped" if result.is_skipped else "failed"
-    return [f"  {ended:8} {result.fault.code}: {show_text(result.fault.message)}{detail}"]
+    return [f"  {ended} {result.fault.code}: {show_text(result.fault.message)}{detail}"]

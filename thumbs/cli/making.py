@@ -19,7 +19,7 @@ from typing import Final
 
 from thumbs.cli.inputs import STANDARD, SUFFIX, Input, is_url
 from thumbs.documents import EXTENSIONS
-from thumbs.domain import Picture, Rendering, Source, Thumbnail, ThumbnailSpec
+from thumbs.domain import Picture, Rendering, Source, Step, Thumbnail, ThumbnailSpec
 from thumbs.errors import (
     BusyError,
     JobError,
@@ -99,7 +99,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Result:
-    """What became of an input, and how long its steps took."""
+    """What became of an input, and how long it took: on our side, and step by step in the decoder."""
 
     name: str
     output: Path | None = None
@@ -109,6 +109,7 @@ class Result:
     fault: Fault | None = None
     is_skipped: bool = False
     timings_ms: dict[str, float] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
 
 
 def make_all(maker: "Maker", inputs: Sequence[Input], *, threads: int) -> Generator[Result, None, None]:
@@ -175,6 +176,7 @@ class Maker:
         self._check_size(each, body)
         with _note_duration(result, "decoded"):
             rendering = self._render(body)
+        result.steps = rendering.steps
         (picture,) = rendering.pictures
         if isinstance(picture, JobError):
             raise picture
