@@ -42,7 +42,8 @@ def make_thumbnails(body: bytes, specs: Sequence[ThumbnailSpec], limits: DecodeL
     """Make the thumbnails that the specs ask for, from one decode; the same bytes and specs give the same thumbnails.
 
     Raises a DecodeError where the bytes are at fault. A picture that alone cannot be made is its RenderFailed, or
-    ImageTooLarge where it wants more pixels decoded than the limits or the memory allow, and the others go on.
+    ImageTooLarge where it wants more pixels decoded than the limits or the memory allow, and the others go on; where
+    the first one does, there is nothing to go on for.
     Not for several threads at once: Pillow's warnings are silenced through the `warnings` module's state.
     """
     try:
