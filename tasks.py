@@ -89,6 +89,7 @@ class QueueConsumer(Consumer):
             super().run()
         finally:
             self.huey.services.held_leases.give_back_all()
+            self.huey.services.tally.flush()
             self.huey.services.close()
             logger.info("%s stopped", self.huey.process_name)
 
@@ -103,6 +104,7 @@ class QueueConsumer(Consumer):
     def _sweep_until_stopped(self) -> None:
         services = self.huey.services
         while True:
+            services.tally.flush()
             try:
                 sweep(services, self.huey.process_name)
             except UnavailableError:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from thumbs.announcements import conclude, conclude_batch
 from thumbs.domain import Batch, Job, Lease, Outcome, Result
+from thumbs.metrics import JOBS_ENDED, STAGE_SECONDS
 from thumbs.services import Services
 
 
@@ -38,11 +39,19 @@ def end_job(
     if delivery_ids is None:
         return False
     services.dispatch_deliveries(delivery_ids)
+    _count(services, conclusion.job)
     if job.batch_id is not None:
         batch = services.ledger.batches.find_done(job.batch_id)
         if batch is not None:
             end_batch(services, batch)
     return True
+
+
+def _count(services: Services, job: Job) -> None:
+    code = job.error.code if job.error else ""
+    services.tally.count(JOBS_ENDED, status=str(job.status), code=code, reused=str(job.reused or ""))
+    for stage, ms in job.timings_ms.items():
+        services.tally.observe(STAGE_SECONDS, ms / 1000, stage=stage)
 
 
 def end_batch(services: Services, batch: Batch) -> None:

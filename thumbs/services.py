@@ -29,6 +29,7 @@ from thumbs.protocols import Clock, Dispatcher
 from thumbs.retries import add_seconds
 from thumbs.sandbox import Sandbox
 from thumbs.settings import Settings
+from thumbs.tally import Tally
 
 TOKEN_BYTES: Final = 16
 
@@ -66,6 +67,7 @@ class Services:
     lane_rules: LaneRules
     queue_gauge: QueueGauge
     held_leases: HeldLeases
+    tally: Tally
     clock: Clock
     random: Random
 
@@ -132,6 +134,7 @@ def build(settings: Settings, dispatcher: Dispatcher) -> Services:
         lane_rules=LaneRules.of(settings),
         queue_gauge=QueueGauge(ledger, dispatcher, clock),
         held_leases=HeldLeases(),
+        tally=Tally(ledger),
         clock=clock,
         random=SystemRandom(),
     )

@@ -20,6 +20,7 @@ PUBLIC = {
     "/generateThumbnail/black.jpg",
     "/healthz",
     "/media/<name>",
+    "/metrics",
     "/openapi.json",
     "/readyz",
     "/static/<path:filename>",

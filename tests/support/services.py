@@ -47,6 +47,7 @@ from thumbs.protocols import Dispatcher
 from thumbs.sandbox import Sandbox
 from thumbs.services import Services
 from thumbs.settings import Settings, read_settings
+from thumbs.tally import Tally
 
 SECRET_KEY = "a secret key for tests, of enough characters"
 ENVIRON: Mapping[str, str] = {
@@ -173,6 +174,7 @@ def build_test_services(ledger: Ledger, dispatcher: Dispatcher, clock: FrozenClo
         lane_rules=LaneRules.of(settings),
         queue_gauge=QueueGauge(ledger, dispatcher, clock),
         held_leases=HeldLeases(),
+        tally=Tally(ledger),
         clock=clock,
         random=Random(7),
     )

@@ -7,6 +7,7 @@ does not answer.
 from thumbs.ledger.accounts import Accounts
 from thumbs.ledger.batches import Batches
 from thumbs.ledger.blobs import LedgerBlobs
+from thumbs.ledger.counts import Counts
 from thumbs.ledger.database import Database
 from thumbs.ledger.deliveries import Deliveries
 from thumbs.ledger.endpoints import Endpoints
@@ -40,6 +41,7 @@ class Ledger:
         self.blobs = LedgerBlobs(self._database)
         self.results = Results(self._database)
         self.uploads = Uploads(self._database)
+        self.counts = Counts(self._database)
         self.upkeep = Upkeep(self._database)
 
     def close(self) -> None:

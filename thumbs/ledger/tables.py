@@ -195,6 +195,14 @@ source_failures = sa.Table(
     sa.Index("ix_source_failures_expires", "expires_at"),
 )
 
+counts = sa.Table(
+    "counts",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("labels", sa.String(256), primary_key=True),
+    sa.Column("value", sa.Float, nullable=False),
+)
+
 events = sa.Table(
     "events",
     metadata,

@@ -12,7 +12,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from thumbs import __version__
 from thumbs.services import Services
 from thumbs.telemetry import bind_log_context, clear_log_context
-from thumbs.web import batches, classic, deliveries, endpoints, events, jobs, pages, system, thumbnails
+from thumbs.web import batches, classic, deliveries, endpoints, events, jobs, metrics, pages, system, thumbnails
 from thumbs.web.context import RATE_LIMIT, SERVICES, WAITING_ROOM, get_rate_limit
 from thumbs.web.forms import FormRequest
 from thumbs.web.headers import set_headers
@@ -33,6 +33,7 @@ BLUEPRINTS: Final = (
     classic.blueprint,
     classic.media,
     system.blueprint,
+    metrics.blueprint,
 )
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,200}")

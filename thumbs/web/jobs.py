@@ -121,7 +121,9 @@ def get_job(headers: dict[str, Any], job_id: str) -> BaseResponse:
 @blueprint.alt_response(**tell_problem(409, "The job is running."))
 def delete_job(job_id: str) -> Response:
     """Cancel a queued job (it ends as `failed`, `cancelled`), or forget a final one with its thumbnails."""
-    cancel.delete_job(get_services(), g.account, job_id)
+    services = get_services()
+    cancel.delete_job(services, g.account, job_id)
+    services.tally.flush()
     return Response(status=204)
 
 

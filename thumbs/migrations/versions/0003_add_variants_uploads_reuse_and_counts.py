@@ -1,4 +1,6 @@
-"""Add variants, uploads and reuse to jobs. The release before goes on beside it: what it does not know has a default.
+"""Add variants, uploads and reuse to jobs, and counts.
+
+The release before goes on beside it: what it does not know has a default.
 
 A job whose source was uploaded has no URL: that release cannot run it, hands it on with its message, and its sweep
 leaves it to this one.
@@ -51,3 +53,10 @@ def _create_results() -> None:
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_index("ix_source_failures_expires", "source_failures", ["expires_at"], unique=False)
+    op.create_table(
+        "counts",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("labels", sa.String(length=256), nullable=False),
+        sa.Column("value", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("name", "labels"),
+    )
