@@ -23,6 +23,7 @@ from thumbs.ledger import Ledger
 from thumbs.ledger.database import build_engine
 from thumbs.ledger.tables import count_microseconds
 from thumbs.migrations import upgrade
+from thumbs.process import process
 from thumbs.services import Services
 from thumbs.sweep import DISPATCH_GRACE_SECONDS, sweep
 
@@ -54,6 +55,13 @@ class OldRelease:
             callback_secret=account.callback_secret,
             created_at=account.created_at,
         )
+
+    def write_job(self, account_id: str, number: int) -> None:
+        """Write a job that waits."""
+        job: Row = {"status": "queued", "source_url": "https://img.example/cat.jpg", "callback_url": URL, "spec": SPEC}
+        job |= {"metadata": {}, "public_url": "https://t.example", "request_id": "r", "blob_name": f"b{number}"}
+        job |= {"run_count": 0, "run_at": NOW, "dispatched_at": NOW, "expires_at": NOW + timedelta(days=7)}
+        self.write("jobs", id=f"job_{number}", account_id=account_id, created_at=NOW, timings_ms={}, **job)
 
     def write_event(self, account_id: str, number: int, at: datetime = NOW, **delivery: Any) -> None:
         """Write a final job with its event and delivery, numbered alike."""
@@ -244,6 +252,25 @@ def test_release_before_can_make_accounts(url: str, services: Services, old: Old
     services.ledger.events.record(build_announcement(account.id))
     assert services.ledger.accounts.find(account.id) == account
     assert len(services.ledger.events.list_after(account.id, EventFilter(), 10)) == 1
+
+
+@pytest.mark.parametrize("is_beside", [False, True])
+def test_job_of_a_release_without_variants_runs(url: str, services: Services, is_beside: bool) -> None:
+    """Written before the upgrade, or by a process of that release that goes on beside this one."""
+    upgrade(url, "0002")
+    engine = build_engine(url)
+    try:
+        release = OldRelease(engine)
+        if is_beside:
+            upgrade(url)
+        release.write_account(Account("acct_old", "old", services.cipher.encrypt("whsec_" + "A" * 43 + "="), NOW))
+        release.write_job("acct_old", 8)
+    finally:
+        engine.dispose()
+    upgrade(url)
+    process(services, "job_8")
+    job = services.ledger.jobs.get("acct_old", "job_8")
+    assert (job.status, job.variants, job.is_inline, job.reuse_key) == (JobStatus.SUCCEEDED, {}, False, None)
 
 
 def test_upgrade_of_an_empty_ledger_gives_one_that_works(url: str, services: Services) -> None:
