@@ -32,7 +32,8 @@ from thumbs.parsers import (
 from thumbs.variables import Setting, define_setting, get_setting
 
 MIB: Final = 1024 * 1024
-DECODABLE_FORMATS: Final = ("jpeg", "png", "gif", "bmp", "webp", "avif")
+DEFAULT_FORMATS: Final = ("jpeg", "png", "gif", "bmp", "webp", "avif")
+DECODABLE_FORMATS: Final = (*DEFAULT_FORMATS, "tiff")
 LEASE_MARGIN_SECONDS: Final = 10
 """What a run needs beside its fetch and its decode: storing, finishing, and a clock that steps a little."""
 
@@ -129,9 +130,9 @@ class Settings:
     )
     formats: frozenset[str] = define_setting(
         "THUMBS_FORMATS",
-        ",".join(DECODABLE_FORMATS),
+        ",".join(DEFAULT_FORMATS),
         choices_of(*DECODABLE_FORMATS),
-        "source formats that are accepted",
+        "source formats that are accepted; `tiff` can be added",
     )
     max_source_bytes: int = define_setting(
         "THUMBS_MAX_SOURCE_BYTES", str(20 * MIB), integer_from(1024, 1024 * MIB, " bytes"), "largest source, in bytes"

@@ -1,17 +1,28 @@
 """What is too large or too complex is refused before a pixel is decoded."""
 
+from dataclasses import replace
+
 import pytest
 from PIL import Image
 
-from tests.support.images import PNG_SIGNATURE, build_photo, build_png, build_webp_bomb, encode, png_chunk, render
+from tests.support.images import (
+    EVERY_FORMAT,
+    PNG_SIGNATURE,
+    build_photo,
+    build_png,
+    build_webp_bomb,
+    encode,
+    png_chunk,
+    render,
+)
 from thumbs.domain import DecodeLimits, Fit
 from thumbs.errors import ImageTooComplex, ImageTooLarge
 from thumbs.imaging.admit import MAX_JPEG_SCANS, MAX_PNG_CHUNKS
 
-SMALL = DecodeLimits(max_pixels=1_000, max_pixels_baseline_jpeg=10_000)
+SMALL = replace(EVERY_FORMAT, max_pixels=1_000, max_pixels_baseline_jpeg=10_000)
 
 
-@pytest.mark.parametrize("image_format", ["PNG", "GIF", "BMP", "WEBP", "AVIF"])
+@pytest.mark.parametrize("image_format", ["PNG", "GIF", "BMP", "WEBP", "AVIF", "TIFF"])
 def test_pixels_beyond_the_limit_are_refused_in_each_format(image_format: str) -> None:
     at_limit, beyond = build_photo(40, 25), build_photo(40, 26)
 

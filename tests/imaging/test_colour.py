@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from tests.support.images import (
+    EVERY_FORMAT,
     RED,
     SRGB_PRIMARIES,
     build_cmyk_profile,
@@ -24,7 +25,7 @@ PINK = (128, 255, 128)
 
 
 def get_colour(body: bytes) -> tuple[int, ...]:
-    pixel = open_result(render(body, format=OutputFormat.PNG)).convert("RGBA").getpixel((50, 50))
+    pixel = open_result(render(body, EVERY_FORMAT, format=OutputFormat.PNG)).convert("RGBA").getpixel((50, 50))
     assert isinstance(pixel, tuple)
     return pixel
 
@@ -33,30 +34,33 @@ def check_near(found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
     assert all(abs(a - b) <= 4 for a, b in zip(found, wanted, strict=True)), found
 
 
-@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
 def test_profile_is_converted_to_srgb(image_format: str) -> None:
     body = encode(Image.new("RGB", (200, 200), RED), image_format, icc_profile=SWAPPED)
 
     check_near(get_colour(body), (0, 0, 254, 255))
 
 
-def test_profile_is_converted_under_alpha() -> None:
-    body = encode(Image.new("RGBA", (200, 200), (*RED, 128)), "PNG", icc_profile=SWAPPED)
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
+def test_profile_is_converted_under_alpha(image_format: str) -> None:
+    body = encode(Image.new("RGBA", (200, 200), (*RED, 128)), image_format, icc_profile=SWAPPED)
 
     check_near(get_colour(body), (0, 0, 254, 128))
 
 
-def test_profile_is_converted_for_palettes() -> None:
-    body = encode(Image.new("RGB", (200, 200), RED).quantize(2), "PNG", icc_profile=SWAPPED)
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
+def test_profile_is_converted_for_palettes(image_format: str) -> None:
+    body = encode(Image.new("RGB", (200, 200), RED).quantize(2), image_format, icc_profile=SWAPPED)
 
     check_near(get_colour(body), (0, 0, 254, 255))
 
 
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
-def test_grey_profile_is_converted(mode: str) -> None:
+def test_grey_profile_is_converted(mode: str, image_format: str) -> None:
     """Linear light of one half is 188 in sRGB."""
     value = {"L": 128, "LA": (128, 255), "I;16": 128 * 257}[mode]
-    body = encode(Image.new(mode, (200, 200), value), "PNG", icc_profile=build_grey_profile(1.0))  # type: ignore[arg-type]
+    body = encode(Image.new(mode, (200, 200), value), image_format, icc_profile=build_grey_profile(1.0))  # type: ignore[arg-type]
 
     check_near(get_colour(body), (188, 188, 188, 255))
 
@@ -67,15 +71,17 @@ def test_rgb_profile_of_a_grey_picture_is_converted() -> None:
     check_near(get_colour(body), (188, 188, 188, 255))
 
 
-def test_cmyk_without_profile_is_not_inverted() -> None:
+@pytest.mark.parametrize("image_format", ["JPEG", "TIFF"])
+def test_cmyk_without_profile_is_not_inverted(image_format: str) -> None:
     """Adobe writes CMYK JPEGs inverted, and so does Pillow: full cyan must not become red."""
-    body = encode(Image.new("CMYK", (200, 200), (255, 0, 0, 0)), "JPEG")
+    body = encode(Image.new("CMYK", (200, 200), (255, 0, 0, 0)), image_format)
 
     check_near(get_colour(body), (0, 255, 255, 255))
 
 
-def test_cmyk_profile_is_converted() -> None:
-    body = encode(Image.new("CMYK", (200, 200), (255, 0, 0, 0)), "JPEG", icc_profile=build_cmyk_profile(PINK))
+@pytest.mark.parametrize("image_format", ["JPEG", "TIFF"])
+def test_cmyk_profile_is_converted(image_format: str) -> None:
+    body = encode(Image.new("CMYK", (200, 200), (255, 0, 0, 0)), image_format, icc_profile=build_cmyk_profile(PINK))
 
     check_near(get_colour(body), (255, 0, 126, 255))
 

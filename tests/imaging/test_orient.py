@@ -5,6 +5,7 @@ from PIL import Image
 
 from tests.support.images import (
     CORNER_COLOURS,
+    EVERY_FORMAT,
     build_corners,
     build_exif,
     encode,
@@ -42,10 +43,10 @@ def check_corners(image: Image.Image) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
 def test_each_orientation_comes_out_upright(image_format: str, orientation: int) -> None:
     stored = store(build_corners(480, 320), orientation)
-    rendering = render_whole(encode(stored, image_format, exif=build_exif(orientation)))
+    rendering = render_whole(encode(stored, image_format, exif=build_exif(orientation)), EVERY_FORMAT)
 
     check_corners(open_result(take_only(rendering)))
     assert (rendering.source_width, rendering.source_height) == (480, 320)

@@ -10,6 +10,7 @@ from PIL import Image, ImageFile
 
 from tests.support.images import (
     BLUE,
+    EVERY_FORMAT,
     RED,
     build_exif,
     build_photo,
@@ -24,14 +25,14 @@ from tests.support.images import (
 from thumbs.domain import Fit, OutputFormat
 from thumbs.errors import DecodeError, ImageCorrupt
 
-FORMATS = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF"]
+FORMATS = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF", "TIFF"]
 MIN_FIDELITY_DB = 39.0
 """IMAGING.md's mark for every file."""
 
 
 def measure_fidelity_db(body: bytes) -> float:
     """Measure how close the thumbnail is to one resize of the full picture."""
-    found = open_result(render(body, format=OutputFormat.PNG)).convert("RGB").tobytes()
+    found = open_result(render(body, EVERY_FORMAT, format=OutputFormat.PNG)).convert("RGB").tobytes()
     full = Image.open(BytesIO(body)).convert("RGB")
     side = min(full.size)
     box = ((full.width - side) / 2, (full.height - side) / 2, (full.width + side) / 2, (full.height + side) / 2)
@@ -46,17 +47,17 @@ def test_fraction_of_a_jpeg_is_faithful_to_all_of_it(size: tuple[int, int]) -> N
     assert measure_fidelity_db(encode(build_photo(*size), "JPEG", quality=92)) > MIN_FIDELITY_DB
 
 
-@pytest.mark.parametrize("image_format", ["PNG", "BMP", "WEBP", "AVIF"])
+@pytest.mark.parametrize("image_format", ["PNG", "BMP", "WEBP", "AVIF", "TIFF"])
 def test_other_formats_are_faithful(image_format: str) -> None:
     assert measure_fidelity_db(encode(build_photo(1001, 667), image_format)) > MIN_FIDELITY_DB
 
 
-@pytest.mark.parametrize("image_format", ["GIF", "PNG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("image_format", ["GIF", "PNG", "WEBP", "AVIF", "TIFF"])
 def test_first_frame_of_an_animation_is_taken(image_format: str) -> None:
     frames = [Image.new("RGB", (200, 200), colour) for colour in (RED, BLUE, BLUE)]
     body = encode(frames[0], image_format, save_all=True, append_images=frames[1:], duration=100)
 
-    red, _, blue = bytes.fromhex(render(body).dominant_color[1:])
+    red, _, blue = bytes.fromhex(render(body, EVERY_FORMAT).dominant_color[1:])
     assert red > 240
     assert blue < 16
 
@@ -67,7 +68,7 @@ def test_truncated_file_is_corrupt(image_format: str) -> None:
 
     for share in (0.3, 0.6, 0.9):
         with pytest.raises(ImageCorrupt):
-            render(body[: int(len(body) * share)])
+            render(body[: int(len(body) * share)], EVERY_FORMAT)
 
 
 def test_truncated_file_is_corrupt_even_when_pillow_was_told_to_accept_it() -> None:
@@ -105,7 +106,7 @@ def test_damaged_file_gives_a_thumbnail_or_a_typed_error(image_format: str) -> N
         for _ in range(source.randint(1, 8)):
             damaged[source.randrange(12, len(body))] = source.randrange(256)
         with suppress(DecodeError):
-            render(bytes(damaged), width=16, height=16)
+            render(bytes(damaged), EVERY_FORMAT, width=16, height=16)
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
@@ -113,4 +114,4 @@ def test_every_cut_gives_a_typed_error(image_format: str) -> None:
     body = encode(build_photo(64, 48), image_format)
     for length in range(0, len(body) // 2, max(1, len(body) // 60)):
         with pytest.raises(DecodeError):
-            render(body[:length], width=16, height=16)
+            render(body[:length], EVERY_FORMAT, width=16, height=16)

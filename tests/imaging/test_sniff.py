@@ -3,12 +3,12 @@
 import pytest
 from PIL import Image
 
-from tests.support.images import RED, encode, render
+from tests.support.images import EVERY_FORMAT, RED, encode, render
 from thumbs.domain import DecodeLimits
 from thumbs.errors import UnsupportedFormat
 from thumbs.imaging.sniff import sniff
 
-ALL = DecodeLimits().formats
+ALL = EVERY_FORMAT.formats
 
 UNSUPPORTED = {
     "nothing": b"",
@@ -19,7 +19,9 @@ UNSUPPORTED = {
     "pdf": b"%PDF-1.7",
     "psd": b"8BPS\0\1",
     "ico": b"\0\0\1\0\1\0",
-    "tiff": b"II*\0\x08\0\0\0",
+    "big tiff": b"II+\0\x08\0\0\0",
+    "big tiff, big-endian": b"MM\0+\0\x08\0\0",
+    "tiff of mixed byte orders": b"II\0*\0\0\0\x08",
     "jpeg 2000": b"\0\0\0\x0cjP  \r\n\x87\n",
     "jpeg xl": b"\xff\x0a\xfa\x1f",
     "heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
@@ -35,6 +37,7 @@ KNOWN = {
     "bmp": b"BM",
     "webp": b"RIFF\0\0\0\0WEBPVP8 ",
     "avif": b"\0\0\0\x1cftypavif\0\0\0\0mif1miaf",
+    "tiff": b"II*\0\x08\0\0\0",
 }
 
 
@@ -57,6 +60,16 @@ def test_sniff_refuses_a_known_format_that_is_not_accepted(name: str, body: byte
 
 def test_sniff_finds_avif_among_the_compatible_brands() -> None:
     assert sniff(b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif", ALL).name == "avif"
+
+
+def test_sniff_knows_big_endian_tiff() -> None:
+    assert sniff(b"MM\0*\0\0\0\x08", ALL).name == "tiff"
+
+
+@pytest.mark.parametrize("name", ["tiff"])
+def test_some_formats_have_to_be_asked_for(name: str) -> None:
+    with pytest.raises(UnsupportedFormat):
+        sniff(KNOWN[name], DecodeLimits().formats)
 
 
 def test_thumbnail_is_refused_when_the_limits_leave_its_format_out() -> None:

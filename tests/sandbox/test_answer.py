@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.support.images import RED, build_photo, encode, render_whole, take_only
+from tests.support.images import EVERY_FORMAT, RED, build_photo, encode, render_whole, take_only
 from thumbs.domain import DecodeLimits, Fit, OutputFormat, Step, ThumbnailSpec
 from thumbs.errors import ImageTooLarge, JobError, RenderFailed, SourceForbidden
 from thumbs.imaging import make_thumbnails
@@ -56,9 +56,15 @@ def test_several_pictures_keep_their_order_and_their_bytes() -> None:
     assert found.pictures[1].detail == "no encoder"
 
 
-@pytest.mark.parametrize("source_format", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF"])
+@pytest.mark.parametrize("source_format", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF", "TIFF"])
 def test_source_of_each_format_is_believed(source_format: str) -> None:
-    check_rendering(render_whole(encode(build_photo(), source_format)), [SPEC], LIMITS)
+    check_rendering(render_whole(encode(build_photo(), source_format), EVERY_FORMAT), [SPEC], EVERY_FORMAT)
+
+
+@pytest.mark.parametrize("source_format", ["TIFF"])
+def test_source_of_a_format_that_was_not_asked_for_is_not_believed(source_format: str) -> None:
+    with pytest.raises(ValueError, match="content type"):
+        check_rendering(render_whole(encode(build_photo(), source_format), EVERY_FORMAT), [SPEC], LIMITS)
 
 
 def test_hash_is_the_parents_own() -> None:

@@ -1,12 +1,14 @@
 """Formats that are not on the list are not decoded: not under another name, and not behind another one's signature."""
 
+from collections.abc import Iterator
+
 import pytest
 from PIL import Image
 
-from tests.support.decoders import render_in, render_whole_in
-from tests.support.images import PNG_SIGNATURE, build_photo, encode
+from tests.support.decoders import build_sandbox, render_in, render_whole_in
+from tests.support.images import EVERY_FORMAT, PNG_SIGNATURE, build_photo, encode
 from thumbs.domain import DecodeLimits
-from thumbs.errors import ImageCorrupt, ImageTooLarge, UnsupportedFormat
+from thumbs.errors import DecodeError, ImageCorrupt, ImageTooLarge, UnsupportedFormat
 from thumbs.sandbox import Sandbox
 
 PHOTO = build_photo(48, 48)
@@ -58,6 +60,42 @@ def test_signature_is_the_only_plugin_that_is_asked(shared: Sandbox, signature: 
     """Another one's bytes behind it are damage, or a wild size; no other plugin gets to see them."""
     with pytest.raises((ImageCorrupt, ImageTooLarge)):
         render_in(shared, signature + encode(PHOTO, name))
+
+
+@pytest.fixture(scope="module")
+def every() -> Iterator[Sandbox]:
+    """A sandbox that takes every format."""
+    with build_sandbox(EVERY_FORMAT) as sandbox:
+        yield sandbox
+
+
+@pytest.mark.parametrize("name", ["TIFF"])
+def test_format_that_was_asked_for_is_decoded(every: Sandbox, name: str) -> None:
+    """Within the sandbox, too, where no library can be loaded any more."""
+    found = render_whole_in(every, encode(PHOTO, name))
+
+    assert found.source_content_type == f"image/{name.lower()}"
+    assert (found.source_width, found.source_height) == PHOTO.size
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group4"])
+def test_each_compression_of_a_tiff_is_decoded_in_the_sandbox(every: Sandbox, compression: str) -> None:
+    mode = "1" if compression == "group4" else "RGB"
+
+    assert render_in(every, encode(PHOTO.convert(mode), "TIFF", compression=compression))
+
+
+@pytest.mark.parametrize("signature", [b"II*\0", b"MM\0*"])
+@pytest.mark.parametrize("name", ["EPS", "ICO", "PDF", "PNG"])
+def test_optional_signature_is_the_only_plugin_that_is_asked(every: Sandbox, signature: bytes, name: str) -> None:
+    with pytest.raises(DecodeError):
+        render_in(every, signature + encode(PHOTO, name))
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if name != "TIFF"])
+def test_other_formats_stay_unsupported(every: Sandbox, name: str) -> None:
+    with pytest.raises(UnsupportedFormat):
+        render_in(every, encode(PHOTO.convert(MODES.get(name, "RGB")), name))
 
 
 @pytest.mark.parametrize("tail", ["EPS", "PDF", "TIFF"])

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.corpus import CORPUS, ROWS
 from tests.support.decoders import MIB, RED_PNG, build_sandbox, list_decoders, render_in
-from tests.support.images import open_result
+from tests.support.images import EVERY_FORMAT, open_result
 from tests.support.mutations import build_seeds, mutate
 from thumbs.domain import Fit, OutputFormat, ThumbnailSpec
 from thumbs.errors import JobError
@@ -54,7 +54,7 @@ def test_mutated_images_end_in_time_and_leak_nothing(tmp_path: Path, monkeypatch
     """Nobody waits in vain either: that would be DecodersBusy."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     process, before = psutil.Process(), list_decoders()
-    with build_sandbox(decoders=2, timeout_seconds=30) as sandbox:
+    with build_sandbox(EVERY_FORMAT, decoders=2, timeout_seconds=30) as sandbox:
         assert render_in(sandbox, RED_PNG)
         files, memory, children = process.num_fds(), process.memory_info().rss, list_decoders()
 

@@ -13,6 +13,9 @@ from thumbs.domain import DecodeLimits, Picture, Rendering, ThumbnailSpec
 from thumbs.errors import JobError
 from thumbs.imaging import make_thumbnails
 
+EVERY_FORMAT = DecodeLimits(formats=DecodeLimits().formats | {"tiff"})
+"""The usual limits, and the formats that have to be asked for."""
+
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 CORNER_COLOURS = (RED, GREEN, BLUE, WHITE)
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -37,6 +37,8 @@ def build_seeds() -> list[bytes]:
         encode(photo.convert("L").convert("I;16"), "PNG"),
         encode(photo.quantize(16), "PNG", transparency=3),
         encode(photo, "WEBP", lossless=True),
+        *(encode(photo, "TIFF", compression=name, exif=build_exif(6)) for name in (None, "tiff_lzw", "jpeg")),
+        *(encode(photo.convert(mode), "TIFF", compression="packbits") for mode in ("1", "CMYK", "F")),
     ]
 
 

@@ -3,8 +3,9 @@
 from thumbs.domain import DecodeLimits
 from thumbs.errors import ImageTooComplex, ImageTooLarge
 from thumbs.imaging.geometry import Size
-from thumbs.imaging.sniff import PNG, SourceFormat
+from thumbs.imaging.sniff import PNG, TIFF, SourceFormat
 from thumbs.imaging.structure import MAX_SEGMENTS, Header, count_jpeg_scans, count_png_chunks
+from thumbs.imaging.tiff_parts import check_tiff
 
 MAX_JPEG_SCANS = 100
 """Real encoders write 10; a 1.1 MB JPEG of 100,000 scans decodes for ten minutes."""
@@ -18,8 +19,8 @@ MAX_EXIF_SEGMENTS = 100
 minute. Pictures from cameras have one."""
 
 
-def check_parts(body: bytes, source_format: SourceFormat, header: Header) -> None:
-    """Raise ImageTooComplex when the file is built from more parts than an encoder writes."""
+def check_parts(body: bytes, source_format: SourceFormat, header: Header, limits: DecodeLimits) -> None:
+    """Raise ImageTooComplex when the file is built from more parts than an encoder writes; or of other ones."""
     if len(header.segments) > MAX_SEGMENTS:
         raise ImageTooComplex(f"more than {MAX_SEGMENTS} segments")
     if header.exif_count > MAX_EXIF_SEGMENTS:
@@ -28,6 +29,8 @@ def check_parts(body: bytes, source_format: SourceFormat, header: Header) -> Non
         raise ImageTooComplex(f"more than {MAX_JPEG_SCANS} scans")
     if source_format == PNG and count_png_chunks(body, MAX_PNG_CHUNKS) > MAX_PNG_CHUNKS:
         raise ImageTooComplex(f"more than {MAX_PNG_CHUNKS} chunks")
+    if source_format == TIFF:
+        check_tiff(body, limits)
 
 
 def check_pixels(size: Size | None, header: Header, limits: DecodeLimits) -> None:

@@ -25,7 +25,8 @@ from PIL import (
 
 from thumbs.errors import ImageTooComplex
 from thumbs.imaging.geometry import Size
-from thumbs.imaging.sniff import PNG, SourceFormat
+from thumbs.imaging.sniff import PNG, TIFF, SourceFormat
+from thumbs.imaging.tiff import trim_tiff
 
 PLUGINS = (
     AvifImagePlugin,
@@ -78,7 +79,9 @@ def open_header(body: bytes, source_format: SourceFormat, max_pixels: int) -> Im
     Image.MAX_IMAGE_PIXELS = ceil(max_pixels / 2)
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # Several decoders share the cores; threads only add to the CPU time.
-    image = Image.open(_CountedBytes(body), formats=[source_format.pillow_name])
+    TiffImagePlugin.READ_LIBTIFF = True  # Pillow's own reading of uncompressed ones takes 16-bit planes for 8-bit ones.
+    file = _CountedBytes(trim_tiff(body) if source_format == TIFF else body)
+    image = Image.open(file, formats=[source_format.pillow_name])
     if source_format == PNG and len(body) > PNG_DEPTH_OFFSET:
         _rescale_transparency(image, body[PNG_DEPTH_OFFSET])
     return image

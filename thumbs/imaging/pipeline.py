@@ -30,9 +30,10 @@ from thumbs.imaging.fit import flatten, place
 from thumbs.imaging.geometry import Plan, Size, fit_plan, make_plan
 from thumbs.imaging.orient import is_turned, orient, read_orientation
 from thumbs.imaging.progressive import select_scans
+from thumbs.imaging.samples import show_samples
 from thumbs.imaging.seam import translate_failures
 from thumbs.imaging.shrink import shrink
-from thumbs.imaging.sniff import WEBP, SourceFormat, sniff
+from thumbs.imaging.sniff import TIFF, WEBP, SourceFormat, sniff
 from thumbs.imaging.steps import Steps
 from thumbs.imaging.structure import Header, measure
 from thumbs.imaging.webp import decode_smaller
@@ -89,8 +90,8 @@ def _decode(body: bytes, specs: Sequence[ThumbnailSpec], limits: DecodeLimits, s
     steps.note("sniff")
     header = measure(body, source_format)
     steps.note("measure", header.size)
-    check_parts(body, source_format, header)
     check_pixels(header.size, header, limits)
+    check_parts(body, source_format, header, limits)
     image = open_header(body, source_format, get_max_pixels(header, limits))
     size = image.size
     steps.note("open", size)
@@ -117,6 +118,9 @@ def _load(
         smaller.info = image.info
         return smaller
     load_at_scale(image, draft.scale, select_scans(body, header, draft))
+    if source_format == TIFF:
+        image.info["exif"] = body  # A TIFF's first directory is what EXIF is: it has the orientation.
+        return show_samples(image, body)
     return image
 
 

@@ -26,6 +26,7 @@ GIF = SourceFormat("gif", "GIF", "image/gif")
 BMP = SourceFormat("bmp", "BMP", "image/bmp")
 WEBP = SourceFormat("webp", "WEBP", "image/webp")
 AVIF = SourceFormat("avif", "AVIF", "image/avif")
+TIFF = SourceFormat("tiff", "TIFF", "image/tiff")
 
 SIGNATURES = (
     (b"\xff\xd8\xff", JPEG),
@@ -33,7 +34,10 @@ SIGNATURES = (
     (b"GIF87a", GIF),
     (b"GIF89a", GIF),
     (b"BM", BMP),
+    (b"II*\0", TIFF),
+    (b"MM\0*", TIFF),
 )
+"""BigTIFF (II+, MM+) is none: it is for files of more than 4 GiB."""
 
 
 def sniff(body: bytes, accepted: Set[str]) -> SourceFormat:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from thumbs.imaging.geometry import Size
-from thumbs.imaging.sniff import JPEG, WEBP, SourceFormat
+from thumbs.imaging.sniff import JPEG, TIFF, WEBP, SourceFormat
+from thumbs.imaging.tiff import read_directory
 
 JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8\xc8\xf0-\xfd]")
 """A marker that starts a segment, or EOI: no stuffed byte, no fill byte, no restart, none that Pillow reads without a
@@ -63,6 +64,8 @@ def measure(body: bytes, source_format: SourceFormat) -> Header:
         return _measure_jpeg(body)
     if source_format == WEBP:
         return Header(size=_find_webp_size(body))
+    if source_format == TIFF:
+        return Header(size=read_directory(body).size)
     return Header()
 
 
