@@ -1,6 +1,9 @@
 """Wiring: the data directory and its key are made once, an old schema is refused, and chance and time are handed in."""
 
+import os
 import stat
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from dataclasses import replace
@@ -94,6 +97,37 @@ def test_key_must_be_set_where_processes_do_not_share_a_directory(variable: str,
     settings = read_settings({"THUMBS_DATA_DIR": str(tmp_path), variable: urls[variable]})
     with pytest.raises(SettingsError, match=r"^THUMBS_SECRET_KEY"):
         prepare(settings)
+
+
+WITHOUT_HEIF = "import sys; sys.modules['pillow_heif'] = None; "
+"""What makes Python believe that it is not installed."""
+
+STARTS = {
+    "worker": "import tasks",
+    "make": "from thumbs.cli import main; sys.argv = ['thumbs', 'make', 'none.jpg']; main()",
+    "up": "from thumbs.cli import main; sys.argv = ['thumbs', 'up']; main()",
+}
+
+
+@pytest.mark.parametrize("code", STARTS.values(), ids=STARTS.keys())
+def test_format_without_its_decoder_is_told_at_the_start(code: str, tmp_path: Path) -> None:
+    environ = {**os.environ, "THUMBS_DATA_DIR": str(tmp_path), "THUMBS_FORMATS": "heif,jpeg"}
+    command = [sys.executable, "-c", WITHOUT_HEIF + code]
+
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode != 0
+    assert "THUMBS_FORMATS='jpeg,heif' cannot be used: heif needs pillow-heif" in done.stderr
+    assert "pip install 'thumbs[heif]'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_decoder_that_is_installed_is_not_imported_here(tmp_path: Path) -> None:
+    code = "import sys; import tasks; sys.exit('pillow_heif' in sys.modules or 'PIL' in sys.modules)"
+    environ = {**os.environ, "THUMBS_DATA_DIR": str(tmp_path), "THUMBS_FORMATS": "heif,jpeg"}
+
+    assert subprocess.run([sys.executable, "-c", code], env=environ, check=False, timeout=60).returncode == 0
 
 
 # ── build ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -94,7 +94,7 @@ GOOD = [
     ("THUMBS_EGRESS_PROXY_URL", "http://proxy.example:3128", "http://proxy.example:3128"),
     ("THUMBS_EGRESS_PROXY_URL", "http://user:p%40ss@[fd00::1]:3128/", "http://user:p%40ss@[fd00::1]:3128/"),
     ("THUMBS_FORMATS", "jpeg,png", {"jpeg", "png"}),
-    ("THUMBS_FORMATS", "jpeg, tiff", {"jpeg", "tiff"}),
+    ("THUMBS_FORMATS", "jpeg, tiff, heif", {"jpeg", "tiff", "heif"}),
     ("THUMBS_MAX_SOURCE_BYTES", "1024", 1024),
     ("THUMBS_FETCH_TIMEOUT_SECONDS", "0.5", 0.5),
     ("THUMBS_REUSE", "all", "all"),

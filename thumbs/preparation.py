@@ -1,4 +1,4 @@
-"""What must be there before anything starts, the data directory and the secret key in it; and what must be gone.
+"""What must be there before anything starts: the decoders, the data directory, its secret key; and what must be gone.
 
 The faces call `prepare` once per process, before they build anything.
 """
@@ -7,13 +7,14 @@ import os
 import secrets
 from collections.abc import MutableMapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Final
 
 from thumbs.errors import SettingsError
 from thumbs.parsers import MIN_SECRET_KEY_CHARS
-from thumbs.settings import Settings, list_settings
+from thumbs.settings import DECODABLE_FORMATS, Settings, list_settings
 
 SECRET_KEY_FILE: Final = "secret_key"
 SECRET_KEY_BYTES: Final = 32
@@ -23,8 +24,10 @@ def prepare(settings: Settings) -> Settings:
     """Make the data directory, and the secret key in it where none is set; returns the settings with that key.
 
     With PostgreSQL or Redis, processes on other machines need the same key, and a Heroku dyno loses its disk at every
-    restart: it must be set. Raises SettingsError; also when the directory cannot be written.
+    restart: it must be set. Raises SettingsError; also when the directory cannot be written, and for a format without
+    its decoder.
     """
+    check_formats(settings)
     if settings.secret_key is None and not _is_key_kept(settings):
         raise SettingsError(
             f"THUMBS_SECRET_KEY is not set: with PostgreSQL, Redis or on Heroku, expected at least "
@@ -33,6 +36,16 @@ def prepare(settings: Settings) -> Settings:
     if not settings.database_url.startswith("sqlite:") and settings.redis_url is not None:
         return settings
     return _prepare_data_dir(settings)
+
+
+def check_formats(settings: Settings) -> None:
+    """Raise SettingsError when a format is to be accepted whose decoder is not installed. Nothing is imported."""
+    if "heif" in settings.formats and find_spec("pillow_heif") is None:
+        formats = ",".join(name for name in DECODABLE_FORMATS if name in settings.formats)
+        raise SettingsError(
+            f"THUMBS_FORMATS={formats!r} cannot be used: heif needs pillow-heif, which is not installed "
+            "(pip install 'thumbs[heif]')."
+        )
 
 
 def forget_secrets(environ: MutableMapping[str, str]) -> None:

@@ -33,7 +33,7 @@ from thumbs.variables import Setting, define_setting, get_setting
 
 MIB: Final = 1024 * 1024
 DEFAULT_FORMATS: Final = ("jpeg", "png", "gif", "bmp", "webp", "avif")
-DECODABLE_FORMATS: Final = (*DEFAULT_FORMATS, "tiff")
+DECODABLE_FORMATS: Final = (*DEFAULT_FORMATS, "tiff", "heif")
 LEASE_MARGIN_SECONDS: Final = 10
 """What a run needs beside its fetch and its decode: storing, finishing, and a clock that steps a little."""
 
@@ -132,7 +132,7 @@ class Settings:
         "THUMBS_FORMATS",
         ",".join(DEFAULT_FORMATS),
         choices_of(*DECODABLE_FORMATS),
-        "source formats that are accepted; `tiff` can be added",
+        "source formats that are accepted; `tiff` and `heif` can be added, `heif` needs `pip install 'thumbs[heif]'`",
     )
     max_source_bytes: int = define_setting(
         "THUMBS_MAX_SOURCE_BYTES", str(20 * MIB), integer_from(1024, 1024 * MIB, " bytes"), "largest source, in bytes"

@@ -22,7 +22,7 @@ from thumbs.imaging.admit import MAX_JPEG_SCANS, MAX_PNG_CHUNKS
 SMALL = replace(EVERY_FORMAT, max_pixels=1_000, max_pixels_baseline_jpeg=10_000)
 
 
-@pytest.mark.parametrize("image_format", ["PNG", "GIF", "BMP", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("image_format", ["PNG", "GIF", "BMP", "WEBP", "AVIF", "TIFF", "HEIF"])
 def test_pixels_beyond_the_limit_are_refused_in_each_format(image_format: str) -> None:
     at_limit, beyond = build_photo(40, 25), build_photo(40, 26)
 

@@ -34,14 +34,14 @@ def check_near(found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
     assert all(abs(a - b) <= 4 for a, b in zip(found, wanted, strict=True)), found
 
 
-@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF", "HEIF"])
 def test_profile_is_converted_to_srgb(image_format: str) -> None:
     body = encode(Image.new("RGB", (200, 200), RED), image_format, icc_profile=SWAPPED)
 
     check_near(get_colour(body), (0, 0, 254, 255))
 
 
-@pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF", "HEIF"])
 def test_profile_is_converted_under_alpha(image_format: str) -> None:
     body = encode(Image.new("RGBA", (200, 200), (*RED, 128)), image_format, icc_profile=SWAPPED)
 

@@ -43,7 +43,7 @@ def check_corners(image: Image.Image) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF", "HEIF"])
 def test_each_orientation_comes_out_upright(image_format: str, orientation: int) -> None:
     stored = store(build_corners(480, 320), orientation)
     rendering = render_whole(encode(stored, image_format, exif=build_exif(orientation)), EVERY_FORMAT)

@@ -25,7 +25,7 @@ from tests.support.images import (
 from thumbs.domain import Fit, OutputFormat
 from thumbs.errors import DecodeError, ImageCorrupt
 
-FORMATS = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF", "TIFF"]
+FORMATS = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF", "TIFF", "HEIF"]
 MIN_FIDELITY_DB = 39.0
 """IMAGING.md's mark for every file."""
 
@@ -47,12 +47,12 @@ def test_fraction_of_a_jpeg_is_faithful_to_all_of_it(size: tuple[int, int]) -> N
     assert measure_fidelity_db(encode(build_photo(*size), "JPEG", quality=92)) > MIN_FIDELITY_DB
 
 
-@pytest.mark.parametrize("image_format", ["PNG", "BMP", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("image_format", ["PNG", "BMP", "WEBP", "AVIF", "TIFF", "HEIF"])
 def test_other_formats_are_faithful(image_format: str) -> None:
     assert measure_fidelity_db(encode(build_photo(1001, 667), image_format)) > MIN_FIDELITY_DB
 
 
-@pytest.mark.parametrize("image_format", ["GIF", "PNG", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("image_format", ["GIF", "PNG", "WEBP", "AVIF", "TIFF", "HEIF"])
 def test_first_frame_of_an_animation_is_taken(image_format: str) -> None:
     frames = [Image.new("RGB", (200, 200), colour) for colour in (RED, BLUE, BLUE)]
     body = encode(frames[0], image_format, save_all=True, append_images=frames[1:], duration=100)

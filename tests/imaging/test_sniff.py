@@ -24,7 +24,6 @@ UNSUPPORTED = {
     "tiff of mixed byte orders": b"II\0*\0\0\0\x08",
     "jpeg 2000": b"\0\0\0\x0cjP  \r\n\x87\n",
     "jpeg xl": b"\xff\x0a\xfa\x1f",
-    "heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
     "mp4": b"\0\0\0\x18ftypisom\0\0\0\0isommp42",
     "riff that is sound": b"RIFF\0\0\0\0WAVEfmt ",
     "half a png signature": b"\x89PNG\r\n",
@@ -38,6 +37,7 @@ KNOWN = {
     "webp": b"RIFF\0\0\0\0WEBPVP8 ",
     "avif": b"\0\0\0\x1cftypavif\0\0\0\0mif1miaf",
     "tiff": b"II*\0\x08\0\0\0",
+    "heif": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
 }
 
 
@@ -59,14 +59,22 @@ def test_sniff_refuses_a_known_format_that_is_not_accepted(name: str, body: byte
 
 
 def test_sniff_finds_avif_among_the_compatible_brands() -> None:
+    """Never HEIF, although every AVIF has its brands, too."""
     assert sniff(b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif", ALL).name == "avif"
+    assert sniff(b"\0\0\0\x1cftypheic\0\0\0\0mif1avif", ALL).name == "avif"
+
+
+@pytest.mark.parametrize("brand", ["heic", "heix", "heim", "heis", "hevc", "hevx", "hevm", "hevs", "mif1", "msf1"])
+def test_sniff_knows_each_brand_of_heif(brand: str) -> None:
+    assert sniff(b"\0\0\0\x14ftyp" + brand.encode() + bytes(4) + b"miaf", ALL).name == "heif"
+    assert sniff(b"\0\0\0\x14ftypmiaf" + bytes(4) + brand.encode(), ALL).name == "heif"
 
 
 def test_sniff_knows_big_endian_tiff() -> None:
     assert sniff(b"MM\0*\0\0\0\x08", ALL).name == "tiff"
 
 
-@pytest.mark.parametrize("name", ["tiff"])
+@pytest.mark.parametrize("name", ["tiff", "heif"])
 def test_some_formats_have_to_be_asked_for(name: str) -> None:
     with pytest.raises(UnsupportedFormat):
         sniff(KNOWN[name], DecodeLimits().formats)

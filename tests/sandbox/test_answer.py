@@ -56,12 +56,12 @@ def test_several_pictures_keep_their_order_and_their_bytes() -> None:
     assert found.pictures[1].detail == "no encoder"
 
 
-@pytest.mark.parametrize("source_format", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("source_format", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF", "TIFF", "HEIF"])
 def test_source_of_each_format_is_believed(source_format: str) -> None:
     check_rendering(render_whole(encode(build_photo(), source_format), EVERY_FORMAT), [SPEC], EVERY_FORMAT)
 
 
-@pytest.mark.parametrize("source_format", ["TIFF"])
+@pytest.mark.parametrize("source_format", ["TIFF", "HEIF"])
 def test_source_of_a_format_that_was_not_asked_for_is_not_believed(source_format: str) -> None:
     with pytest.raises(ValueError, match="content type"):
         check_rendering(render_whole(encode(build_photo(), source_format), EVERY_FORMAT), [SPEC], LIMITS)

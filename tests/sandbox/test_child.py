@@ -24,8 +24,9 @@ from tests.support.decoders import (
     render_whole_in,
     start_slow_render,
 )
-from tests.support.images import encode
+from tests.support.images import EVERY_FORMAT, encode
 from tests.support.takeover import TakeOver
+from thumbs.domain import DecodeLimits
 from thumbs.errors import DecoderCrashed, DecoderTimeout, ImageCorrupt, ImageTooLarge
 from thumbs.sandbox import Sandbox
 from thumbs.sandbox.syscalls import MACHINES
@@ -168,6 +169,21 @@ def try_to_reach(writer: Any, kind: str) -> None:
 def test_child_can_do_nothing_to_processes_and_files(shared: Sandbox, kind: str) -> None:
     """Also as root, whom the kernel would let."""
     assert ask(shared, try_to_reach, kind) == "errno 1"
+
+
+def find_module(writer: Any, name: str) -> None:
+    """Tell whether a module is loaded."""
+    import sys
+
+    from thumbs.errors import ImageCorrupt
+
+    raise ImageCorrupt(str(name in sys.modules))
+
+
+@pytest.mark.parametrize(("limits", "found"), [(DecodeLimits(), "False"), (EVERY_FORMAT, "True")])
+def test_child_loads_libheif_only_where_the_setting_names_it(limits: DecodeLimits, found: str) -> None:
+    with build_sandbox(limits) as sandbox:
+        assert ask(sandbox, find_module, "pillow_heif") == found
 
 
 def start_thread(writer: Any) -> None:

@@ -69,7 +69,7 @@ def every() -> Iterator[Sandbox]:
         yield sandbox
 
 
-@pytest.mark.parametrize("name", ["TIFF"])
+@pytest.mark.parametrize("name", ["TIFF", "HEIF"])
 def test_format_that_was_asked_for_is_decoded(every: Sandbox, name: str) -> None:
     """Within the sandbox, too, where no library can be loaded any more."""
     found = render_whole_in(every, encode(PHOTO, name))
@@ -85,7 +85,7 @@ def test_each_compression_of_a_tiff_is_decoded_in_the_sandbox(every: Sandbox, co
     assert render_in(every, encode(PHOTO.convert(mode), "TIFF", compression=compression))
 
 
-@pytest.mark.parametrize("signature", [b"II*\0", b"MM\0*"])
+@pytest.mark.parametrize("signature", [b"II*\0", b"MM\0*", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"])
 @pytest.mark.parametrize("name", ["EPS", "ICO", "PDF", "PNG"])
 def test_optional_signature_is_the_only_plugin_that_is_asked(every: Sandbox, signature: bytes, name: str) -> None:
     with pytest.raises(DecodeError):

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
 
+import pillow_heif
 from PIL import Image
 
 from thumbs.domain import DecodeLimits, Picture, Rendering, ThumbnailSpec
 from thumbs.errors import JobError
 from thumbs.imaging import make_thumbnails
 
-EVERY_FORMAT = DecodeLimits(formats=DecodeLimits().formats | {"tiff"})
+EVERY_FORMAT = DecodeLimits(formats=DecodeLimits().formats | {"tiff", "heif"})
 """The usual limits, and the formats that have to be asked for."""
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -51,8 +52,10 @@ def open_result(picture: Picture) -> Image.Image:
 
 
 def encode(image: Image.Image, image_format: str, **options: Any) -> bytes:
-    """Encode by Pillow."""
+    """Encode by Pillow, HEIF through pillow-heif."""
     buffer = BytesIO()
+    if image_format == "HEIF":
+        pillow_heif.register_heif_opener()
     image.save(buffer, image_format, **options)
     return buffer.getvalue()
 

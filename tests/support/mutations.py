@@ -39,6 +39,7 @@ def build_seeds() -> list[bytes]:
         encode(photo, "WEBP", lossless=True),
         *(encode(photo, "TIFF", compression=name, exif=build_exif(6)) for name in (None, "tiff_lzw", "jpeg")),
         *(encode(photo.convert(mode), "TIFF", compression="packbits") for mode in ("1", "CMYK", "F")),
+        *(encode(image, "HEIF", **extras) for image in (photo, clear)),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Hostile files of the formats that have to be asked for; otherwise as in `bombs`."""
+"""Hostile files of the formats that have to be asked for, TIFF and HEIF; otherwise as in `bombs`."""
 
 import struct
 import zlib
@@ -8,6 +8,7 @@ from functools import cache, partial
 from PIL import Image
 
 from tests.support.bombs import MB, Bomb
+from tests.support.heifs import Item, build_grid, build_heif, encode_hevc
 from tests.support.images import build_photo, encode
 from tests.support.tiffs import (
     DEFLATE,
@@ -31,7 +32,7 @@ LZW_CLEARS = int("100000000" * 8, 2).to_bytes(9)
 
 def list_optional_bombs() -> list[Bomb]:
     """List all of them."""
-    return [Bomb(name, code, build) for name, (code, build) in TIFF_BOMBS.items()]
+    return [Bomb(name, code, build) for name, (code, build) in (TIFF_BOMBS | HEIF_BOMBS).items()]
 
 
 # ── TIFF ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -161,4 +162,59 @@ TIFF_BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "tiff around a JPEG of 20 scans of 49 MP": ("ok", partial(build_scans, 20)),
     "tiff around a JPEG of 99 scans of 49 MP": ("image_too_complex", partial(build_scans, 99)),
     "tiff around a JPEG of another size": ("image_corrupt", build_lying_jpeg),
+}
+
+
+# ── HEIF ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def build_single(coded: tuple[int, int], told: tuple[int, int]) -> bytes:
+    """Build a HEIF whose boxes tell of one size, and whose pixels have another."""
+    hevc = encode_hevc(*coded)
+    return build_heif([Item(b"hvc1", hevc.data, told)], configuration=hevc.configuration)
+
+
+def build_tiles(side: int, tile_side: int) -> bytes:
+    """Build a HEIF of 49 MP in a grid of so many tiles a side, which are all the same."""
+    hevc = encode_hevc(tile_side, tile_side)
+    tile = Item(b"hvc1", hevc.data, (tile_side, tile_side))
+    return build_heif([build_grid(side, side, LARGE, [2] * side**2), tile], configuration=hevc.configuration)
+
+
+def build_images(count: int) -> bytes:
+    """Build a HEIF of this many pictures."""
+    hevc = encode_hevc()
+    return build_heif([Item(b"hvc1", hevc.data)] * count, configuration=hevc.configuration)
+
+
+def build_shared_exif() -> bytes:
+    """Build a HEIF with 900 blocks of EXIF for one picture, which are 10 MB and all the same."""
+    hevc = encode_hevc()
+    block = Item(b"Exif", bytes(4) + b"Exif\0\0" + bytes(10 * MB), refers_to=[1], reference=b"cdsc")
+    return build_heif([Item(b"hvc1", hevc.data), *[block] * 900], configuration=hevc.configuration, shared=True)
+
+
+def change_heif(name: bytes, offset: int, value: bytes) -> bytes:
+    """Build a HEIF, and overwrite something behind the first box of this name."""
+    body = encode(build_photo(64, 64), "HEIF")
+    start = body.index(name) + 4 + offset
+    return body[:start] + value + body[start + len(value) :]
+
+
+HEIF_BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "heif of 900 MP": ("image_too_large", partial(build_single, (64, 64), (30_000, 30_000))),
+    "heif of 4 billion px a side": ("image_too_large", partial(build_single, (64, 64), (2**32 - 1, 2**32 - 1))),
+    "heif of 51 MP": ("image_too_large", partial(build_single, (64, 64), (8_500, 6_000))),
+    "heif of no pixels": ("image_corrupt", partial(build_single, (64, 64), (0, 0))),
+    "heif of 49 MP without pixels": ("image_corrupt", partial(build_single, (64, 64), LARGE)),
+    "heif of 4 kpx that are 48 MP": ("image_corrupt", partial(build_single, (8000, 6000), (64, 64))),
+    "heif of 48 MP": ("ok", partial(build_single, (8000, 6000), (8000, 6000))),
+    "heif of 49 MP in 4 tiles": ("ok", partial(build_tiles, 2, 3584)),
+    "heif of 256 tiles of 16 MP": ("image_too_complex", partial(build_tiles, 16, 4096)),
+    "heif of 65,025 tiles of 16 MP": ("image_too_complex", partial(build_tiles, 255, 4096)),
+    "heif of 900 pictures": ("image_corrupt", partial(build_images, 900)),
+    "heif of 30 pictures": ("ok", partial(build_images, 30)),
+    "heif with 900 times the same EXIF": ("image_too_complex", build_shared_exif),
+    "heif of 65,535 places": ("image_corrupt", partial(change_heif, b"iloc", 6, b"\xff\xff")),
+    "heif of 65,535 items": ("image_corrupt", partial(change_heif, b"iinf", 4, b"\xff\xff")),
 }

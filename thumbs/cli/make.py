@@ -22,6 +22,7 @@ from thumbs.cli.inputs import STANDARD, is_folder, list_inputs
 from thumbs.cli.making import FETCH_AHEAD, Maker, Output, Result, make_all
 from thumbs.cli.wire import show_text
 from thumbs.domain import Fit, OutputFormat, Step, ThumbnailSpec
+from thumbs.preparation import check_formats
 from thumbs.services import Services, build
 from thumbs.settings import read_settings
 
@@ -147,8 +148,9 @@ def _make(arguments: tuple[str, ...], spec: ThumbnailSpec, output: Output, optio
 
 
 def _build_services(input_count: int) -> Services:
-    """Build the services, of which only outbound and sandbox are used; nothing is prepared, and no more than needed."""
+    """Build the services, of which only outbound and sandbox are used; nothing is made, and no more than needed."""
     settings = read_settings(os.environ)
+    check_formats(settings)
     decoders = max(1, min(settings.decoders, input_count))
     return build(dataclasses.replace(settings, decoders=decoders), NoDispatcher())
 

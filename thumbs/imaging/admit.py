@@ -3,7 +3,8 @@
 from thumbs.domain import DecodeLimits
 from thumbs.errors import ImageTooComplex, ImageTooLarge
 from thumbs.imaging.geometry import Size
-from thumbs.imaging.sniff import PNG, TIFF, SourceFormat
+from thumbs.imaging.heif_boxes import check_heif
+from thumbs.imaging.sniff import HEIF, PNG, TIFF, SourceFormat
 from thumbs.imaging.structure import MAX_SEGMENTS, Header, count_jpeg_scans, count_png_chunks
 from thumbs.imaging.tiff_parts import check_tiff
 
@@ -31,6 +32,8 @@ def check_parts(body: bytes, source_format: SourceFormat, header: Header, limits
         raise ImageTooComplex(f"more than {MAX_PNG_CHUNKS} chunks")
     if source_format == TIFF:
         check_tiff(body, limits)
+    if source_format == HEIF:
+        check_heif(body, limits)
 
 
 def check_pixels(size: Size | None, header: Header, limits: DecodeLimits) -> None:

@@ -4,7 +4,7 @@ Nothing here catches anything: an exception means a damaged file, and `pipeline`
 too many steps to read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from io import BytesIO
 from math import ceil
 
@@ -25,7 +25,8 @@ from PIL import (
 
 from thumbs.errors import ImageTooComplex
 from thumbs.imaging.geometry import Size
-from thumbs.imaging.sniff import PNG, TIFF, SourceFormat
+from thumbs.imaging.heif import drop_orientation, load_heif
+from thumbs.imaging.sniff import HEIF, PNG, TIFF, SourceFormat
 from thumbs.imaging.tiff import trim_tiff
 
 PLUGINS = (
@@ -70,6 +71,12 @@ class _CountedBytes(BytesIO):
         return super().read(size)
 
 
+def load_decoders(formats: Set[str]) -> None:
+    """Load what decoding these formats takes beside Pillow; all the rest was imported with this module."""
+    if HEIF.name in formats:
+        load_heif()
+
+
 def open_header(body: bytes, source_format: SourceFormat, max_pixels: int) -> ImageFile.ImageFile:
     """Open the file as far as its header; no pixel is decoded.
 
@@ -80,10 +87,14 @@ def open_header(body: bytes, source_format: SourceFormat, max_pixels: int) -> Im
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # Several decoders share the cores; threads only add to the CPU time.
     TiffImagePlugin.READ_LIBTIFF = True  # Pillow's own reading of uncompressed ones takes 16-bit planes for 8-bit ones.
+    if source_format == HEIF:
+        load_heif()
     file = _CountedBytes(trim_tiff(body) if source_format == TIFF else body)
     image = Image.open(file, formats=[source_format.pillow_name])
     if source_format == PNG and len(body) > PNG_DEPTH_OFFSET:
         _rescale_transparency(image, body[PNG_DEPTH_OFFSET])
+    if source_format == HEIF:
+        drop_orientation(image)
     return image
 
 

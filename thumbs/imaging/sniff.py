@@ -9,6 +9,8 @@ MAX_FTYP_BYTES = 256
 """How far an ISO media file's brands are read; real ones need 32 to 64 bytes."""
 
 AVIF_BRANDS = frozenset({b"avif", b"avis"})
+HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
+"""HEVC in HEIF (ISO 23008-12 annex B), and HEIF in general: an AVIF has these, too, so it is looked for first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ BMP = SourceFormat("bmp", "BMP", "image/bmp")
 WEBP = SourceFormat("webp", "WEBP", "image/webp")
 AVIF = SourceFormat("avif", "AVIF", "image/avif")
 TIFF = SourceFormat("tiff", "TIFF", "image/tiff")
+HEIF = SourceFormat("heif", "HEIF", "image/heif")
 
 SIGNATURES = (
     (b"\xff\xd8\xff", JPEG),
@@ -56,9 +59,14 @@ def _find_format(body: bytes) -> SourceFormat | None:
             return source_format
     if body[:4] == b"RIFF" and body[8:12] == b"WEBP":
         return WEBP
-    if body[4:8] == b"ftyp" and _list_brands(body) & AVIF_BRANDS:
+    return _find_iso_format(body) if body[4:8] == b"ftyp" else None
+
+
+def _find_iso_format(body: bytes) -> SourceFormat | None:
+    brands = _list_brands(body)
+    if brands & AVIF_BRANDS:
         return AVIF
-    return None
+    return HEIF if brands & HEIF_BRANDS else None
 
 
 def _list_brands(body: bytes) -> set[bytes]:

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import resource
 import signal
+from collections.abc import Set
 from dataclasses import dataclass
 from math import ceil
 from multiprocessing import resource_tracker
@@ -45,13 +46,14 @@ class Work:
     timeout_seconds: float
 
 
-def enter_sandbox(memory_bytes: int) -> None:
-    """Give up what decoding does not need; runs once in the child, before the first image."""
+def enter_sandbox(memory_bytes: int, formats: Set[str]) -> None:
+    """Give up what decoding these formats does not need; runs once in the child, before the first image."""
     _die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.environ.clear()
-    import thumbs.imaging  # noqa: F401, PLC0415  Child process only.
+    from thumbs.imaging import load_decoders  # noqa: PLC0415  Child process only.
 
+    load_decoders(formats)
     logging.disable()
     _keep_freed_memory()
     _let_go_of_shared_files()

@@ -6,6 +6,7 @@ decoders out, and stops those that ended in anything but an answer.
 
 import signal
 import time
+from collections.abc import Set
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -35,13 +36,15 @@ class NeverBegun(Exception):
 class Decoder:
     """One child process. Once it is not sound any more, it is to be stopped."""
 
-    def __init__(self, memory_bytes: int) -> None:
-        """Start the child; returns before it is up."""
+    def __init__(self, memory_bytes: int, formats: Set[str]) -> None:
+        """Start the child, for images of these formats; returns before it is up."""
         self.is_sound = True
         self._is_interrupted = False
         context = DecoderContext()
         self._dialogue = context.dialogue
-        self._pool = ProcessPool(max_workers=1, initializer=enter_sandbox, initargs=[memory_bytes], context=context)
+        self._pool = ProcessPool(
+            max_workers=1, initializer=enter_sandbox, initargs=[memory_bytes, formats], context=context
+        )
         self._ready: Future[None] | None = None
         self._answer: Future[Answer] | None = None
         with suppress(BrokenProcessPool, RuntimeError):  # No process to be had; render() finds the pool broken.

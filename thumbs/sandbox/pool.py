@@ -43,7 +43,7 @@ class Sandbox:
         """Start the children; returns before they are ready, and render() waits for them."""
         with self._changed:
             for _ in range(self._decoder_count):
-                self._offer(Decoder(self._memory_bytes))
+                self._offer(Decoder(self._memory_bytes, self._limits.formats))
         atexit.register(self.close)
 
     def render(self, body: bytes, specs: Sequence[ThumbnailSpec], *, wait_seconds: float) -> Rendering:
@@ -118,7 +118,7 @@ class Sandbox:
             if is_kept:
                 self._busy.discard(decoder)
             if not self._is_closed:
-                self._offer(decoder if is_kept else Decoder(self._memory_bytes))
+                self._offer(decoder if is_kept else Decoder(self._memory_bytes, self._limits.formats))
         if not is_kept:
             self._discard(decoder)
 
