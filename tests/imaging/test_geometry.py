@@ -41,8 +41,10 @@ def test_turned_source_is_planned_lying_on_its_side() -> None:
     assert plan((300, 200), Fit.COVER, turned=True, width=50, height=100).size == (100, 50)
 
 
-@pytest.mark.parametrize(("side", "scale"), [(100, 1), (299, 1), (300, 2), (599, 2), (600, 4), (1200, 8), (9000, 8)])
-def test_scale_leaves_one_and_a_half_times_the_thumbnail(side: int, scale: int) -> None:
+@pytest.mark.parametrize(
+    ("side", "scale"), [(100, 1), (300, 1), (301, 2), (600, 2), (601, 4), (1200, 4), (1201, 8), (9000, 8)]
+)
+def test_scale_leaves_more_than_one_and_a_half_times_the_thumbnail(side: int, scale: int) -> None:
     assert plan((side, side), Fit.COVER).scale == scale
 
 

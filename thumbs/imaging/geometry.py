@@ -11,7 +11,8 @@ DRAFT_SCALES = (8, 4, 2)
 """The fractions at which libjpeg decodes."""
 
 DRAFT_MARGIN = 1.5
-"""How much larger than the thumbnail a fraction has to be: at 1.5 the result is 53 dB from the full decode's."""
+"""A fraction has to be larger than the thumbnail by more than this: at just 1.5, as a photo of 1600 x 1200 has at 1/8,
+the result is 43 dB from the full decode's, at 1.6 it is 45, and the next fraction's 53."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,9 @@ def _crop_centre(source: Size, asked: Size) -> Box:
 
 
 def _choose_scale(box: Box, size: Size) -> int:
-    """Choose the smallest fraction that still leaves DRAFT_MARGIN px for each px of the thumbnail."""
+    """Choose the smallest fraction that still leaves more than DRAFT_MARGIN px for each px of the thumbnail."""
     shrink = _measure_shrink(box, size)
-    return next((scale for scale in DRAFT_SCALES if shrink >= scale * DRAFT_MARGIN), 1)
+    return next((scale for scale in DRAFT_SCALES if shrink > scale * DRAFT_MARGIN), 1)
 
 
 def _measure_shrink(box: Box, size: Size) -> float:

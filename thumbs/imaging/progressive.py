@@ -141,7 +141,7 @@ def _count_needed(name: int, factors: dict[int, int], shrink: float) -> int:
     """Count the AC coefficients needed: none where a block, which subsampling widens, is small beside a px."""
     across = max(factor >> 4 for factor in factors.values()) / max(1, factors[name] >> 4)
     down = max(factor & 15 for factor in factors.values()) / max(1, factors[name] & 15)
-    return 0 if shrink >= BLOCK_PX * max(across, down) * DRAFT_MARGIN else COARSE_COEFFICIENTS
+    return 0 if shrink > BLOCK_PX * max(across, down) * DRAFT_MARGIN else COARSE_COEFFICIENTS
 
 
 def _has_adobe_rgb(body: bytes, segments: tuple[Segment, ...]) -> bool:
