@@ -13,12 +13,15 @@ MIN_FIDELITY_DB = 39.0
 """IMAGING.md's mark for every file."""
 
 
-def measure_fidelity_db(body: bytes, side: int = 100, background: str = "white") -> float:
-    """Measure how close a square thumbnail is to the float Lanczos of the whole picture; alpha on a background."""
+def measure_fidelity_db(
+    body: bytes, side: int = 100, background: str = "white", *, whole: Image.Image | None = None
+) -> float:
+    """Measure how close a square thumbnail is to the float Lanczos of the whole picture; alpha on a background.
+
+    `whole` is that picture where more has to be done than to decode it.
+    """
     found = flatten(open_result(render(body, width=side, height=side, format=OutputFormat.PNG)), background)
-    image = Image.open(BytesIO(body))
-    full = image.convert("RGBa").convert("RGBA") if "A" in image.getbands() else image.convert("RGB")
-    whole = flatten(full, background)
+    whole = whole or flatten(_decode(body), background)
     box = make_plan(whole.size, ThumbnailSpec(width=side, height=side), is_turned=False, is_scalable=False).box
     error = 0.0
     for band, wanted_band in zip(found.split(), whole.split(), strict=True):
@@ -26,6 +29,11 @@ def measure_fidelity_db(body: bytes, side: int = 100, background: str = "white")
         pairs = zip(band.tobytes(), memoryview(wanted.tobytes()).cast("f"), strict=True)
         error += sum((a - min(255.0, max(0.0, b))) ** 2 for a, b in pairs)
     return 10 * log10(255**2 * 3 * side**2 / max(error, 1e-9))
+
+
+def _decode(body: bytes) -> Image.Image:
+    image = Image.open(BytesIO(body))
+    return image.convert("RGBa").convert("RGBA") if "A" in image.getbands() else image.convert("RGB")
 
 
 def flatten(image: Image.Image, background: str) -> Image.Image:

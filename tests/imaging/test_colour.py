@@ -1,14 +1,19 @@
 """Colours come out as a colour-managed display would show them, and without the profile that said so."""
 
-import pytest
-from PIL import Image
+from io import BytesIO
 
+import pytest
+from PIL import Image, ImageCms
+
+from tests.imaging.fidelity import MIN_FIDELITY_DB, measure_fidelity_db
 from tests.support.images import (
     EVERY_FORMAT,
     RED,
     SRGB_PRIMARIES,
+    build_checkers,
     build_cmyk_profile,
     build_grey_profile,
+    build_photo,
     build_rgb_profile,
     encode,
     open_result,
@@ -84,6 +89,31 @@ def test_cmyk_profile_is_converted(image_format: str) -> None:
     body = encode(Image.new("CMYK", (200, 200), (255, 0, 0, 0)), image_format, icc_profile=build_cmyk_profile(PINK))
 
     check_near(get_colour(body), (255, 0, 126, 255))
+
+
+LINEAR_LIGHT = {"L": build_grey_profile(1.0), "RGB": build_rgb_profile(gamma=1.0)}
+
+
+@pytest.mark.parametrize("mode", LINEAR_LIGHT)
+def test_colours_are_converted_before_lanczos_averages_them(mode: str) -> None:
+    """Converted afterwards, what is between light and dark squares comes out too light: 25 dB."""
+    squares = build_checkers(64).convert(mode).resize((448, 448), Image.Resampling.NEAREST)
+    squares = squares.point(lambda level: 40 + level // 2)
+    profile = LINEAR_LIGHT[mode]
+
+    source, srgb = ImageCms.ImageCmsProfile(BytesIO(profile)), ImageCms.createProfile("sRGB")
+    whole = ImageCms.profileToProfile(squares, source, srgb, outputMode="RGB")
+    assert measure_fidelity_db(encode(squares, "PNG", icc_profile=profile), whole=whole) > MIN_FIDELITY_DB
+
+
+def test_profile_of_srgb_changes_nothing() -> None:
+    """It is what most pictures bring along."""
+    image = build_photo()
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+    tagged, plain = (render(encode(image, "PNG", **options)).body for options in ({"icc_profile": srgb}, {}))
+
+    assert tagged == plain
 
 
 IGNORED = {

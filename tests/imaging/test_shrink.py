@@ -1,8 +1,11 @@
 """Every mode is averaged as light would be: none is picked, clipped, or bled into by hidden colours."""
 
+import random
+
 import pytest
 from PIL import Image
 
+from tests.imaging.fidelity import measure_fidelity_db
 from tests.support.images import (
     BLUE,
     RED,
@@ -16,7 +19,7 @@ from tests.support.images import (
 )
 from thumbs.domain import Fit, OutputFormat, ThumbnailSpec
 from thumbs.imaging.geometry import make_plan
-from thumbs.imaging.shrink import shrink
+from thumbs.imaging.shrink import average, shrink
 
 MODES = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I;16", "I", "F"]
 
@@ -49,10 +52,11 @@ def test_shrink_takes_every_mode(mode: str) -> None:
     image = build_mode(mode)
     plan = make_plan(image.size, ThumbnailSpec(), is_turned=False, is_scalable=False)
 
-    small = shrink(image, plan)
+    part = average(image, plan)
 
-    assert small.size == (100, 100)
-    assert small.mode in ("L", "RGB", "CMYK", "LA", "RGBA")
+    assert part.image.mode in ("L", "RGB", "CMYK", "La", "RGBa", "F")
+    if part.image.mode != "CMYK":  # Those are RGB by then.
+        assert shrink(part, plan.size).size == (100, 100)
 
 
 def test_one_bit_pixels_are_averaged() -> None:
@@ -81,6 +85,24 @@ def test_sixteen_bit_colour_is_scaled() -> None:
     body = build_png(64, 64, depth=16, kind=2, rows=[row * 64] * 64)
 
     assert is_near(get_pixel(render_rgba(body), 50, 50)[:3], (128, 64, 255), tolerance=1)
+
+
+def test_sixteen_bits_are_kept_until_after_the_average() -> None:
+    """Px just below and just above the middle of two levels: rounded first, their mean would be half a level higher."""
+    row = (100 * 257 + 120).to_bytes(2) + (100 * 257 + 130).to_bytes(2)
+    body = build_png(400, 400, depth=16, kind=0, rows=[row * 200] * 400)
+
+    assert get_pixel(render_rgba(body), 50, 50)[0] == 100
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+@pytest.mark.parametrize("side", [2, 4, 16, 50])
+def test_tiny_picture_is_enlarged_without_clipping_halfway(side: int, mode: str) -> None:
+    """Edges ring beyond black and white between Lanczos's two passes; rounded to bytes there, they are at 36 dB."""
+    dots = random.Random(side).choices(b"\x00\xff", k=side * side)
+    image = Image.frombytes("L", (side, side), bytes(dots)).convert("RGB").convert(mode)
+
+    assert measure_fidelity_db(encode(image, "PNG")) > 55
 
 
 def test_hidden_colours_do_not_bleed_into_the_edge() -> None:
@@ -157,7 +179,7 @@ def test_banded_shrink_is_that_of_one_resize(mode: str, size: tuple[int, int], f
     spec = ThumbnailSpec(width=60, height=40, fit=fit)
     plan = make_plan(size, spec, is_turned=False, is_scalable=False)
 
-    small = shrink(image, plan).convert("RGB")
+    small = shrink(average(image, plan), plan.size).convert("RGB")
 
     wanted = image.convert("RGB").resize(plan.size, Image.Resampling.LANCZOS, box=plan.box)
     pairs = zip(small.tobytes(), wanted.tobytes(), strict=True)

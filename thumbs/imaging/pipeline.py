@@ -1,7 +1,7 @@
 """The steps from a source's bytes to finished thumbnails, in the order in which they run.
 
 sniff → measure → admit → open → shrink on load, once; then for each spec
-shrink → convert colour → orient → fit → flatten → encode → describe.
+average → convert colour → shrink → orient → fit → flatten → encode → describe.
 Where it pays, shrinking on load is done from a part of the file (`progressive`) or past Pillow (`webp`).
 Each step is a function of its own module; this one only passes values on, and says which kind of failure each half
 of the way ends in: the bytes are at fault while decoding, we are while rendering.
@@ -22,7 +22,7 @@ from thumbs.imaging.admit import (
     check_scanned_pixels,
     get_max_pixels,
 )
-from thumbs.imaging.colour import convert_to_srgb
+from thumbs.imaging.colour import convert_to_srgb, needs_conversion
 from thumbs.imaging.decode import load_at_scale, open_header
 from thumbs.imaging.describe import describe
 from thumbs.imaging.encode import choose_output, encode
@@ -32,7 +32,7 @@ from thumbs.imaging.orient import is_turned, orient, read_orientation
 from thumbs.imaging.progressive import select_scans
 from thumbs.imaging.samples import show_samples
 from thumbs.imaging.seam import translate_failures
-from thumbs.imaging.shrink import shrink
+from thumbs.imaging.shrink import average, shrink
 from thumbs.imaging.sniff import TIFF, WEBP, SourceFormat, sniff
 from thumbs.imaging.steps import Steps
 from thumbs.imaging.structure import Header, measure
@@ -143,10 +143,12 @@ def _try_to_render(source: _Source, plan: Plan, spec: ThumbnailSpec, steps: Step
 
 
 def _render(source: _Source, plan: Plan, spec: ThumbnailSpec, steps: Steps) -> Picture:
-    small = shrink(source.image, plan)
+    part = average(source.image, plan, is_final=not needs_conversion(source.image))
+    steps.note("average", part.image.size)
+    part = replace(part, image=convert_to_srgb(part.image, source.image.info.get("icc_profile")))
+    steps.note("convert colour", part.image.size)
+    small = shrink(part, plan.size)
     steps.note("shrink", small.size)
-    small = convert_to_srgb(small, source.image.info.get("icc_profile"))
-    steps.note("convert colour", small.size)
     small = orient(small, source.orientation)
     steps.note("orient", small.size)
     output = choose_output(small, spec)
