@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from tests.support.stack import ROOT
+from thumbs.sandbox.child import KEPT_BLOCK_BYTES, KEPT_BYTES
 
 PEERS: Final[Sequence[str]] = ("ours", "naive", "thumbnail", "libvips", "sharp", "limit")
 """In the order of the tables: `naive` and `thumbnail` are Pillow, `limit` is the bare decoder."""
 SINGLE_THREAD: Final = {"VIPS_CONCURRENCY": "1", "UV_THREADPOOL_SIZE": "1"}
+AS_IN_SANDBOX: Final = {"MALLOC_MMAP_THRESHOLD_": str(KEPT_BLOCK_BYTES), "MALLOC_TRIM_THRESHOLD_": str(KEPT_BYTES)}
+"""What the decoder child tells the C library, for the engine that runs in it (mallopt(3) has both forms)."""
 RESET_PEAK: Final = "5"
 """Written to /proc/PID/clear_refs it makes VmHWM what VmRSS is now (proc(5))."""
 
@@ -79,6 +82,8 @@ def find_peers(folder: Path | None) -> tuple[list[str], dict[str, str]]:
 def run_peer(name: str, folder: Path | None) -> Iterator[Peer]:
     """Run an engine until the block ends."""
     environ = {**os.environ, **SINGLE_THREAD}
+    if name == "ours":
+        environ |= AS_IN_SANDBOX
     if name == "sharp":
         command = ["node", str(ROOT / "bench" / "sharp.mjs"), str(folder and folder.resolve())]
     else:
