@@ -34,9 +34,10 @@ def describe(image: Image.Image, body: bytes, output: OutputFormat) -> Picture:
 
 
 def _take_sample(image: Image.Image) -> Image.Image:
-    sample = image.convert("RGBA")
+    """Average it down; an opaque picture gets its alpha afterwards, since Pillow premultiplies what has one."""
+    sample = image.copy()
     sample.thumbnail((SAMPLE_SIDE_PX, SAMPLE_SIDE_PX), Image.Resampling.BOX)
-    return sample
+    return sample.convert("RGBA")
 
 
 def _find_dominant_color(sample: Image.Image) -> str:

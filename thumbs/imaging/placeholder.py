@@ -13,6 +13,8 @@ from operator import mul
 NOISE = 1e-6
 """A channel that varies by less is flat: what is left is rounding, which differs between Python versions."""
 
+OPAQUE = 255
+
 Channel = Sequence[float]
 
 
@@ -49,13 +51,13 @@ def encode_thumbhash(width: int, height: int, rgba: bytes) -> bytes:
 
 def _split_channels(rgba: bytes) -> tuple[Channel, Channel, Channel, Channel]:
     """Split into lightness, yellow minus blue, red minus green, and alpha, over the mean visible colour."""
-    alpha = [value / 255 for value in rgba[3::4]]
-    visible = sum(alpha) or 1.0
-    over_mean = []
-    for straight in (rgba[0::4], rgba[1::4], rgba[2::4]):
-        premultiplied = [value / 255 * opacity for value, opacity in zip(straight, alpha, strict=True)]
-        mean = sum(premultiplied) / visible
-        over_mean.append([value + mean * (1 - opacity) for value, opacity in zip(premultiplied, alpha, strict=True)])
+    opacities = rgba[3::4]
+    if min(opacities) == OPAQUE:
+        alpha = [1.0] * len(opacities)
+        over_mean: Sequence[Channel] = [[value / OPAQUE for value in rgba[place::4]] for place in range(3)]
+    else:
+        alpha = [value / OPAQUE for value in opacities]
+        over_mean = [_lay_over_mean(rgba[place::4], alpha) for place in range(3)]
     colours = list(zip(*over_mean, strict=True))
     lightness = [(red + green + blue) / 3 for red, green, blue in colours]
     yellow_blue = [(red + green) / 2 - blue for red, green, blue in colours]
@@ -63,14 +65,22 @@ def _split_channels(rgba: bytes) -> tuple[Channel, Channel, Channel, Channel]:
     return lightness, yellow_blue, red_green, alpha
 
 
+def _lay_over_mean(straight: bytes, alpha: Channel) -> Channel:
+    """Lay a channel over its own mean, as far as it is visible."""
+    premultiplied = [value / OPAQUE * opacity for value, opacity in zip(straight, alpha, strict=True)]
+    mean = sum(premultiplied) / (sum(alpha) or 1.0)
+    return [value + mean * (1 - opacity) for value, opacity in zip(premultiplied, alpha, strict=True)]
+
+
 def _transform(channel: Channel, width: int, across: int, down: int) -> _Waves:
     """Transform to cosines, rows first; those beyond the diagonal are left out."""
     height = len(channel) // width
     rows = [channel[start : start + width] for start in range(0, len(channel), width)]
-    by_wave = [[sum(map(mul, row, _make_wave(x, width))) for row in rows] for x in range(across)]
+    waves_down = [_make_wave(y, height) for y in range(down)]
+    by_wave = [[sum(map(mul, row, wave)) for row in rows] for wave in (_make_wave(x, width) for x in range(across))]
     factors = [
-        sum(map(mul, by_wave[x], _make_wave(y, height))) / len(channel)
-        for y in range(down)
+        sum(map(mul, by_wave[x], wave)) / len(channel)
+        for y, wave in enumerate(waves_down)
         for x in range(across)
         if x * down < across * (down - y)
     ]
