@@ -48,6 +48,7 @@ bench-all: bench bench-engine
 # `make bench-engine PEERS=DIR` compares with libvips and sharp too; docs/benchmarks.md says how to install them there.
 bench-engine: .venv/dev
 	$(BIN)/python -m bench.engine $(addprefix --peers ,$(PEERS))
+	$(BIN)/python -m bench.early_stop
 	$(BIN)/python -m bench.fidelity $(addprefix --peers ,$(PEERS))
 
 # The pages that are made from the code; a test compares them.

@@ -7,7 +7,8 @@ from PIL import Image
 
 from tests.support.images import PNG_SIGNATURE, build_photo, build_webp_bomb, encode, png_chunk
 from thumbs.imaging.sniff import JPEG, PNG, WEBP
-from thumbs.imaging.structure import MAX_SEGMENTS, Header, count_jpeg_scans, count_png_chunks, measure
+from thumbs.imaging.structure import Header, count_jpeg_scans, count_png_chunks, measure
+from thumbs.scans import MAX_SEGMENTS
 
 SCAN = b"\xff\xda\x00\x02"
 COMMENT_OF_SCANS = b"\xff\xfe" + struct.pack(">H", 2 + 400) + b"\xff\xda" * 200

@@ -5,8 +5,9 @@ from thumbs.errors import ImageTooComplex, ImageTooLarge
 from thumbs.imaging.geometry import Size
 from thumbs.imaging.heif_boxes import check_heif
 from thumbs.imaging.sniff import HEIF, PNG, TIFF, SourceFormat
-from thumbs.imaging.structure import MAX_SEGMENTS, Header, count_jpeg_scans, count_png_chunks
+from thumbs.imaging.structure import Header, count_jpeg_scans, count_png_chunks
 from thumbs.imaging.tiff_parts import check_tiff
+from thumbs.scans import MAX_SEGMENTS
 
 MAX_JPEG_SCANS = 100
 """Real encoders write 10; a 1.1 MB JPEG of 100,000 scans decodes for ten minutes."""

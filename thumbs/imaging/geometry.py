@@ -3,16 +3,10 @@
 from dataclasses import dataclass
 
 from thumbs.domain import Fit, ThumbnailSpec
+from thumbs.scans import choose_scale
 
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
-
-DRAFT_SCALES = (8, 4, 2)
-"""The fractions at which libjpeg decodes."""
-
-DRAFT_MARGIN = 1.5
-"""A fraction has to be larger than the thumbnail by more than this: at just 1.5, as a photo of 1600 x 1200 has at 1/8,
-the result is 43 dB from the full decode's, at 1.6 it is 45, and the next fraction's 53."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +30,7 @@ def make_plan(source: Size, spec: ThumbnailSpec, *, is_turned: bool, is_scalable
     """Plan the shrink of a source, which is stored lying on its side when `is_turned`."""
     asked = (spec.height, spec.width) if is_turned else (spec.width, spec.height)
     box, size = _place_in_box(source, asked, spec.fit)
-    return Plan(box, size, _choose_scale(box, size) if is_scalable else 1)
+    return Plan(box, size, choose_scale(_measure_shrink(box, size)) if is_scalable else 1)
 
 
 def fit_plan(plan: Plan, full: Size, smaller: Size) -> Plan:
@@ -64,12 +58,6 @@ def _crop_centre(source: Size, asked: Size) -> Box:
     height = min(source[1], source[0] * asked[1] / asked[0])
     left, upper = (source[0] - width) / 2, (source[1] - height) / 2
     return left, upper, left + width, upper + height
-
-
-def _choose_scale(box: Box, size: Size) -> int:
-    """Choose the smallest fraction that still leaves more than DRAFT_MARGIN px for each px of the thumbnail."""
-    shrink = _measure_shrink(box, size)
-    return next((scale for scale in DRAFT_SCALES if shrink > scale * DRAFT_MARGIN), 1)
 
 
 def _measure_shrink(box: Box, size: Size) -> float:

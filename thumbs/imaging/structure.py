@@ -1,40 +1,33 @@
 """What a file's own structure tells before any decoder runs: scans, chunks, canvas; plain walks over the bytes."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 from thumbs.imaging.geometry import Size
 from thumbs.imaging.sniff import JPEG, TIFF, WEBP, SourceFormat
 from thumbs.imaging.tiff import read_directory
+from thumbs.scans import (
+    END_OF_IMAGE,
+    MAX_SEGMENTS,
+    PROGRESSIVE_FRAME,
+    START_OF_SCAN,
+    Segment,
+    byte_at,
+    walk_jpeg,
+)
 
-JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8\xc8\xf0-\xfd]")
-"""A marker that starts a segment, or EOI: no stuffed byte, no fill byte, no restart, none that Pillow reads without a
-length, so that nothing can be hidden from this walk that Pillow finds."""
-
-MAX_SEGMENTS = 10_000
-"""Of a JPEG; 20 MB of profile and EXIF are 300, and each restarted table of each scan is one."""
-
-START_OF_SCAN = 0xDA
 SCAN_MARK = re.compile(rb"\xff(?=\xda)")
 """The bytes of a scan's marker; looked for so, in 0.4-0.6 of the time that bytes.count() takes for both of them."""
 ENOUGH_SCAN_MARKS = 1_000
 """Nobody asks for more."""
-END_OF_IMAGE = 0xD9
 QUANTISER_TABLES = 0xDB
 EXIF_SEGMENT = 0xE1
 EXIF_MARK = b"Exif\0\0"
-ADOBE_SEGMENT = 0xEE
-ADOBE_MARK = b"Adobe"
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 SEQUENTIAL_FRAMES = frozenset({0xC0, 0xC1})
-PROGRESSIVE_FRAME = 0xC2
 SCALABLE_FRAMES = SEQUENTIAL_FRAMES | {PROGRESSIVE_FRAME, 0xC9, 0xCA}
 """Frames of DCT coefficients, which libjpeg can decode at 1/2, 1/4 and 1/8 (a lossless frame it cannot)."""
-
-Segment = tuple[int, int]
-"""A segment's marker, and where its length field stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +88,6 @@ def count_png_chunks(body: bytes, enough: int) -> int:
     return count
 
 
-def walk_jpeg(body: bytes, position: int = 2) -> Iterator[Segment]:
-    """Yield the segments from a position on, EOI, too: Pillow looks for a scan behind it."""
-    while match := JPEG_MARKER.search(body, position):
-        marker, start = body[match.end() - 1], match.end()
-        yield marker, start
-        position = start if marker == END_OF_IMAGE else start + int.from_bytes(body[start : start + 2])
-
-
 def _measure_jpeg(body: bytes) -> Header:
     """Read the frame's kind, and whether its first scan holds all components, as libjpeg's jdinput.c decides."""
     frame, frame_components, exif_count = 0, 0, 0
@@ -135,8 +120,3 @@ def _find_webp_size(body: bytes) -> Size | None:
         bits = int.from_bytes(data[1:5], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     return None
-
-
-def byte_at(body: bytes, position: int) -> int:
-    """Get the byte; 0 behind the end."""
-    return body[position] if position < len(body) else 0
