@@ -22,12 +22,14 @@ from thumbs.domain import (
     Reuse,
     Source,
     Thumbnail,
+    ThumbnailSpec,
     Variant,
 )
 from thumbs.ending import end_job
 from thumbs.errors import BusyError, Expired, JobError, SourceEmpty
 from thumbs.retries import add_seconds, decide_next_run
 from thumbs.reuse import UPLOADED
+from thumbs.scans import ScanWatch, end_scans
 from thumbs.services import Services
 from thumbs.sharing import (
     Known,
@@ -120,18 +122,19 @@ def _fetch_and_decode(services: Services, run: Run, known: Known | None) -> Made
     if source.is_unchanged and known is not None:
         return replace(known.reuse(Reuse.REVALIDATED), caching=source.caching, asked_at=asked_at)
     rendering = _decode(services, run, source)
-    return replace(_take(run.job, rendering, len(source.body)), caching=source.caching, asked_at=asked_at)
+    return replace(_take(run.job, rendering, source.size_bytes), caching=source.caching, asked_at=asked_at)
 
 
 def _fetch(services: Services, run: Run, known: Known | None) -> FetchedSource:
     began = services.clock.monotonic()
     try:
         if run.job.source_url is not None:
-            return services.outbound.fetch(run.job.source_url, known.result if known else None)
+            watch = ScanWatch([(spec.width, spec.height) for spec in _list_specs(run.job)])
+            return services.outbound.fetch(run.job.source_url, known.result if known else None, watch.is_enough)
         upload = services.ledger.uploads.find(run.job.id)
         if upload is None:
             raise SourceEmpty("the upload is gone")
-        return FetchedSource(upload, UPLOADED)
+        return FetchedSource(upload, UPLOADED, len(upload))
     finally:
         _note_duration(services, run, "fetched", began)
 
@@ -142,10 +145,14 @@ def _decode(services: Services, run: Run, source: FetchedSource) -> Rendering:
     spent_seconds = began - run.started
     wait_seconds = settings.lease_seconds - spent_seconds - settings.decode_timeout_seconds - FINISH_MARGIN_SECONDS
     try:
-        specs = [run.job.spec, *(variant.spec for variant in run.job.variants.values())]
-        return services.sandbox.render(source.body, specs, wait_seconds=max(0.0, wait_seconds))
+        body = source.body if source.is_whole else end_scans(source.body)
+        return services.sandbox.render(body, _list_specs(run.job), wait_seconds=max(0.0, wait_seconds))
     finally:
         _note_duration(services, run, "decoded", began)
+
+
+def _list_specs(job: Job) -> list[ThumbnailSpec]:
+    return [job.spec, *(variant.spec for variant in job.variants.values())]
 
 
 def _take(job: Job, rendering: Rendering, size_bytes: int) -> Made:

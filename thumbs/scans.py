@@ -19,6 +19,7 @@ FIRST_MARKER: Final = 2
 MAX_SEGMENTS: Final = 10_000
 """Of a JPEG; 20 MB of profile and EXIF are 300, and each restarted table of each scan is one."""
 
+START_OF_IMAGE: Final = b"\xff\xd8"
 START_OF_SCAN: Final = 0xDA
 END_OF_IMAGE: Final = 0xD9
 ADOBE_SEGMENT: Final = 0xEE
@@ -128,6 +129,8 @@ class ScanWatch:
 
     def is_enough(self, body: Buffer) -> bool:
         """Tell it of all bytes so far, of which those before are not looked at again; it is not asked after a yes."""
+        if self._position == FIRST_MARKER and not body.startswith(START_OF_IMAGE):
+            return False
         while not self._needs_all and (segment := self._find_next(body)):
             if self._selection is None:
                 self._take_head(body, segment)
@@ -161,6 +164,11 @@ class ScanWatch:
             self._selection = Selection(components or {})
             is_usual = components is not None and choose_scale(shrink) >= MIN_SCALE
             self._needs_all = not is_usual or not self._selection.take(body, segment)
+
+
+def end_scans(body: bytes) -> bytes:
+    """End a file of which only as much has come as is enough."""
+    return body + bytes((0xFF, END_OF_IMAGE))
 
 
 def walk_jpeg(body: Buffer, position: int = FIRST_MARKER) -> Iterator[Segment]:

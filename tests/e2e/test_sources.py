@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from urllib3 import encode_multipart_formdata
 
+from tests.support.exchanges import Exchange
 from tests.support.images import build_photo, encode
 from tests.support.servers import SourceServer
 from tests.support.stack import Stack
@@ -50,6 +51,32 @@ def test_variants_come_from_one_fetch(stack: Stack, source: SourceServer) -> Non
         ("PNG", (64, 48)),
     ]
     assert source.count("/photo.png") == 1
+
+
+def test_progressive_jpeg_is_fetched_as_far_as_it_is_needed(stack: Stack, source: SourceServer) -> None:
+    """The rest of it never comes, and the thumbnail is that of the whole file."""
+    photo = Image.effect_noise((1600, 1300), 30).convert("RGB")
+    body = encode(photo, "JPEG", quality=75, progressive=True)
+
+    def answer(exchange: Exchange) -> None:
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
+        exchange.send(head.encode() + body[: len(body) // 2])
+        exchange.wait(10)
+
+    half = stack.wait_for_job(stack.submit(source_url=source.script("/half.jpg", answer))["id"])
+    whole = stack.wait_for_job(stack.submit(source_url=source.serve("/whole.jpg", body))["id"])
+    assert (half["error"], whole["error"]) == (None, None)
+    assert half["thumbnail"]["sha256"] == whole["thumbnail"]["sha256"]
+    assert (
+        half["source"]
+        == whole["source"]
+        == {
+            "content_type": "image/jpeg",
+            "width": 1600,
+            "height": 1300,
+            "bytes": len(body),
+        }
+    )
 
 
 def test_event_holds_the_thumbnail_that_is_where_it_says(

@@ -92,12 +92,12 @@ class ScriptedOutbound(Outbound):
         self.seen: list[Result | None] = []
         self.posted: list[Post] = []
 
-    def fetch(self, url: str, seen: Result | None = None) -> FetchedSource:
+    def fetch(self, url: str, seen: Result | None = None, is_enough: object = None) -> FetchedSource:
         """Fetch as told; no bytes at all are those of a source that is unchanged."""
         self.fetched.append(url)
         self.seen.append(seen)
         body = self.on_fetch()
-        return FetchedSource(body, replace(self.caching, url=url), is_unchanged=not body)
+        return FetchedSource(body, replace(self.caching, url=url), len(body), is_unchanged=not body)
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Post as told."""

@@ -147,11 +147,20 @@ class Caching:
 
 @dataclass(frozen=True, slots=True)
 class FetchedSource:
-    """A source as it arrived; without a body where it is unchanged since the answer that was asked about."""
+    """A source as it arrived; without a body where it is unchanged since the answer that was asked about.
+
+    `size_bytes` is that of the whole source, of which `body` may be as much as was needed.
+    """
 
     body: bytes = field(repr=False)
     caching: Caching
+    size_bytes: int = 0
     is_unchanged: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether nothing of it is missing."""
+        return len(self.body) == self.size_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Foreign errors of requests, urllib3 and sockets are translated here, and only he
 
 import functools
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -59,6 +59,13 @@ BLOCK_BYTES = 64 * 1024
 
 ACCEPT_IMAGES = "image/avif,image/webp,image/png,image/jpeg,image/gif,image/bmp,image/*;q=0.8,*/*;q=0.5"
 
+IsEnough = Callable[[bytearray], bool]
+
+
+def _needs_all(_body: bytearray) -> bool:
+    return False
+
+
 FETCH_FAULTS = Faults(SourceForbidden, SourceUnreachable, SourceTimeout, SourceTlsError)
 POST_FAULTS = Faults(InvalidDestination, ConnectionFailed, AttemptTimeout, TlsFailed)
 
@@ -105,9 +112,11 @@ class Outbound:
             proxy=EgressProxy.of_url(proxy_url) if proxy_url else None,
         )
 
-    def fetch(self, url: str, seen: Result | None = None) -> FetchedSource:
-        """Fetch a source whole, or find that it is as it was `seen`.
+    def fetch(self, url: str, seen: Result | None = None, is_enough: IsEnough = _needs_all) -> FetchedSource:
+        """Fetch a source, or find that it is as it was `seen`.
 
+        `is_enough` is told of all bytes so far after each block, and may end the fetch of a source whose length is
+        known and of which more than a block is missing: a smaller rest is read, so that it is looked at, too.
         Raises FetchError, and SourceBusy where its host is fetched from enough already.
         """
         caching = None
@@ -118,7 +127,7 @@ class Outbound:
                     caching = pass_on(caching, own) if caching else own
                     location = _find_location(response)
                     if location is None:
-                        return self._read(response, call, caching, seen)
+                        return self._read(response, call, caching, seen, is_enough)
                 url = _join(url, location)
         raise SourceTooManyRedirects(f"more than {MAX_REDIRECTS}")
 
@@ -147,12 +156,20 @@ class Outbound:
             headers |= {name: value for name, value in conditions.items() if value}
         return headers
 
-    def _read(self, response: requests.Response, call: Call, caching: Caching, seen: Result | None) -> FetchedSource:
+    def _read(
+        self,
+        response: requests.Response,
+        call: Call,
+        caching: Caching,
+        seen: Result | None,
+        is_enough: IsEnough,
+    ) -> FetchedSource:
         if response.status_code == HTTPStatus.NOT_MODIFIED and seen is not None and seen.url == caching.url:
             # What it does not say again of the version that we have stays as it was (RFC 9111 section 4.3.4).
             etag, last_modified = caching.etag or seen.etag, caching.last_modified or seen.last_modified
             return FetchedSource(b"", replace(caching, etag=etag, last_modified=last_modified), is_unchanged=True)
-        return FetchedSource(_read_source(response, call, self._max_source_bytes), caching)
+        body, size_bytes = _read_source(response, call, self._max_source_bytes, is_enough)
+        return FetchedSource(body, caching, size_bytes)
 
     def _start_fetch(self) -> Call:
         return Call(
@@ -244,7 +261,8 @@ def _join(url: str, location: str) -> str:
         raise SourceForbidden("the redirect's location cannot be read") from error
 
 
-def _read_source(response: requests.Response, call: Call, max_bytes: int) -> bytes:
+def _read_source(response: requests.Response, call: Call, max_bytes: int, is_enough: IsEnough) -> tuple[bytes, int]:
+    """Read a source, or as much as is enough of it, and tell how long the whole is."""
     _check_head(response, max_bytes)
     body = bytearray()
     while block := response.raw.read1(BLOCK_BYTES, decode_content=False):
@@ -252,11 +270,14 @@ def _read_source(response: requests.Response, call: Call, max_bytes: int) -> byt
         body += block
         if len(body) > max_bytes:
             raise SourceTooLarge(f"more than {max_bytes} bytes came")
+        left_bytes = response.raw.length_remaining or 0
+        if left_bytes > BLOCK_BYTES and is_enough(body):
+            return bytes(body), len(body) + left_bytes
     # A socket that the watchdog shut looks like the end of the body.
     call.get_left_seconds()
     if not body:
         raise SourceEmpty(f"HTTP {response.status_code} without a body", source_status=response.status_code)
-    return bytes(body)
+    return bytes(body), len(body)
 
 
 def _check_head(response: requests.Response, max_bytes: int) -> None:
