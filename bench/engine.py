@@ -20,7 +20,7 @@ from bench.peers import CannotRender, Peer, find_peers, run_peer, run_peers
 from bench.pictures import RECIPES, Picture, provide_picture, provide_tiny
 from bench.processes import describe_machine
 from bench.programs import end_on_sigterm
-from bench.report import Figure, Mark, show
+from bench.report import Figure, Mark, Row, show
 
 BATCH_MS: Final = 20.0
 MAX_BATCH: Final = 20
@@ -103,7 +103,7 @@ def main() -> None:
         "refused": "; ".join(f"{cost.picture.name} by {' and '.join(cost.refusals)}" for cost in costs if cost.refusals)
         or "nothing",
     }
-    show(about, _list_figures(costs, names), _list_marks(costs), options.json)
+    show(about, _list_figures(costs, names), _list_marks(costs), options.json, _list_rows(costs, names))
 
 
 def _parse_options() -> argparse.Namespace:
@@ -173,6 +173,21 @@ def _list_figures(costs: Sequence[Cost], names: Sequence[str]) -> list[Figure]:
         Figure(table, cost.picture.name, name, value)
         for table, cost, name, value in [*cpu, *ratios, *growth]
         if value is not None
+    ]
+
+
+def _list_rows(costs: Sequence[Cost], names: Sequence[str]) -> list[Row]:
+    """List what each engine takes for each picture; None where it refuses it."""
+    return [
+        {
+            "file": cost.picture.name,
+            "variant": name,
+            "cpu_ms": cost.find_cpu_ms(name),
+            "peak_mb": cost.growth_mb.get(name),
+            "ours_beside_it": cost.find_ratio(name),
+        }
+        for cost in costs
+        for name in names
     ]
 
 

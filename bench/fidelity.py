@@ -18,7 +18,7 @@ from bench.peers import CannotRender, Peer, find_peers, run_peers
 from bench.pictures import MORE_RECIPES, RECIPES, provide_picture
 from bench.processes import describe_machine
 from bench.programs import end_on_sigterm
-from bench.report import Figure, Mark, show
+from bench.report import Figure, Mark, Row, show
 from tests.support.corpus import CORPUS, ROWS
 
 COMPARED: Final = ("ours", "thumbnail", "libvips", "sharp")
@@ -83,7 +83,7 @@ def main() -> None:
         "refused": _tell_refusals(subjects),
     }
     judged = [subject for subject in subjects if "ours" in subject.likenesses]
-    show(about, _list_figures(judged, names), _list_marks(judged), options.json)
+    show(about, _list_figures(judged, names), _list_marks(judged), options.json, list(_list_rows(judged)))
 
 
 def _parse_options() -> argparse.Namespace:
@@ -151,6 +151,13 @@ def _tell(
         for name in names
         if (likenesses := [member.likenesses[name] for member in members if name in member.likenesses])
     ]
+
+
+def _list_rows(subjects: Sequence[Subject]) -> Iterator[Row]:
+    """List every file's thumbnails, also those that the tables tell the worst of only."""
+    for subject in subjects:
+        for name, likeness in subject.likenesses.items():
+            yield {"file": subject.name, "variant": name, "psnr_db": likeness.psnr_db, "ssim": likeness.ssim}
 
 
 def _list_marks(subjects: Sequence[Subject]) -> list[Mark]:
