@@ -1,12 +1,13 @@
 """Accounts and their API keys. Of a key only a hash is stored; callback secrets are stored as the cipher's text."""
 
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from thumbs.domain import Account, ApiKey
+from thumbs.ledger.connection import Prepared
 from thumbs.ledger.database import Database
 from thumbs.ledger.tables import accounts, api_keys
 
@@ -14,8 +15,11 @@ LAST_USE_PRECISION: Final = timedelta(minutes=1)
 """`last_used_at` is written at most this often, so that reading with a key does not write each time."""
 
 _SELECT = sa.select(*(accounts.c[name] for name in Account.__dataclass_fields__))
-_FIND = _SELECT.where(accounts.c.id == sa.bindparam("account_id"))
-_FIND_BY_NAME = _SELECT.where(accounts.c.name == sa.bindparam("name"))
+_FIND = Prepared(_SELECT.where(accounts.c.id == sa.bindparam("account_id")))
+_FIND_BY_NAME = Prepared(_SELECT.where(accounts.c.name == sa.bindparam("name")))
+_FIND_KEY = Prepared(
+    sa.select(api_keys).where(api_keys.c.id == sa.bindparam("key_id"), api_keys.c.revoked_at.is_(None))
+)
 
 
 class Accounts:
@@ -55,9 +59,8 @@ class Accounts:
 
     def find_key(self, key_id: str) -> ApiKey | None:
         """Find a key that is not revoked."""
-        query = sa.select(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
         with self._database.reading() as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(_FIND_KEY, {"key_id": key_id}).one_or_none()
         return ApiKey(**row._mapping) if row is not None else None
 
     def list_keys(self, account_id: str) -> list[ApiKey]:
@@ -85,7 +88,7 @@ class Accounts:
         with self._database.reading() as connection:
             return connection.execute(query).one_or_none() is not None
 
-    def _find(self, query: sa.Select[Any], **values: str) -> Account | None:
+    def _find(self, query: Prepared, **values: str) -> Account | None:
         with self._database.reading() as connection:
             row = connection.execute(query, values).one_or_none()
         return Account(**row._mapping) if row is not None else None

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from thumbs import lanes as rules_of_lanes
 from thumbs.domain import (
@@ -28,6 +27,7 @@ from thumbs.domain import (
 )
 from thumbs.errors import NotFound
 from thumbs.lanes import Ending, LaneRules, build_lane, may_start, name_host, name_lane, takes_callbacks
+from thumbs.ledger.connection import Connection, Prepared
 from thumbs.ledger.database import Database
 from thumbs.ledger.lanes import list_in_flight, lock, lock_all, push, serialize_starts, settle_lane
 from thumbs.ledger.rows import attempt_of_row, delivery_of_row, endpoint_of_row
@@ -43,15 +43,15 @@ _TOKEN: Final[sa.BindParameter[Any]] = sa.bindparam("token")
 _IS_DUE = (deliveries.c.status == DeliveryStatus.PENDING, deliveries.c.next_attempt_at <= _NOW)
 _IS_HELD = (deliveries.c.status == DeliveryStatus.SENDING, deliveries.c.lease_token == _TOKEN)
 
-_FIND_DUE_LANE = sa.select(deliveries.c.lane_id).where(deliveries.c.id == _ID, *_IS_DUE)
-_FIND_LOAD = (
+_FIND_DUE_LANE = Prepared(sa.select(deliveries.c.lane_id).where(deliveries.c.id == _ID, *_IS_DUE))
+_FIND_LOAD = Prepared(
     sa.select(events.c.body, deliveries.c.url.label("delivery_url"), endpoints)
     .select_from(deliveries)
     .join(events, events.c.id == deliveries.c.event_id)
     .join(endpoints, endpoints.c.id == deliveries.c.endpoint_id, isouter=True)
     .where(deliveries.c.id == _ID)
 )
-_LEASE = (
+_LEASE = Prepared(
     deliveries.update()
     .where(deliveries.c.id == _ID, deliveries.c.lane_id == sa.bindparam("its_lane_id"), *_IS_DUE)
     .values(
@@ -66,7 +66,7 @@ _LEASE = (
     )
     .returning(deliveries)
 )
-_INSERT_ATTEMPT = attempts.insert()
+_INSERT_ATTEMPT = Prepared(attempts.insert())
 _STEP_COLUMNS: Final = (
     "status",
     "reason",
@@ -77,20 +77,22 @@ _STEP_COLUMNS: Final = (
     "lane_id",
     "dispatched_at",
 )
-_STEP = (
+_STEP = Prepared(
     deliveries.update()
     .where(deliveries.c.id == _ID, *_IS_HELD)
     .values({name: sa.bindparam(name) for name in _STEP_COLUMNS} | {"lease_token": None, "lease_until": None})
 )
 _ATTEMPT_COLUMNS: Final = [name for name in Attempt.__dataclass_fields__ if name not in ("id", "delivery_id")]
-_END_ATTEMPT = (
+_END_ATTEMPT = Prepared(
     attempts.update()
     .where(attempts.c.id == sa.bindparam("attempt_id"))
     .values({name: sa.bindparam(name) for name in _ATTEMPT_COLUMNS})
 )
-_FIND = sa.select(deliveries).where(deliveries.c.id == _ID)
-_FIND_CALLBACK = sa.select(deliveries).where(deliveries.c.job_id == sa.bindparam("job_id"), deliveries.c.is_callback)
-_LIST_ATTEMPTS = sa.select(attempts).where(attempts.c.delivery_id == _ID).order_by(attempts.c.number)
+_FIND = Prepared(sa.select(deliveries).where(deliveries.c.id == _ID))
+_FIND_CALLBACK = Prepared(
+    sa.select(deliveries).where(deliveries.c.job_id == sa.bindparam("job_id"), deliveries.c.is_callback)
+)
+_LIST_ATTEMPTS = Prepared(sa.select(attempts).where(attempts.c.delivery_id == _ID).order_by(attempts.c.number))
 
 
 class Deliveries:

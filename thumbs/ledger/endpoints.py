@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from thumbs.domain import Announcement, DisabledReason, Endpoint, EndpointStatus, Lane
 from thumbs.errors import Conflict, NotFound
 from thumbs.lanes import name_host, reset
+from thumbs.ledger.connection import Connection, Prepared
 from thumbs.ledger.database import Database
 from thumbs.ledger.deliveries import ASKED_FOR, fail_open, part_callbacks
 from thumbs.ledger.events import write_announcement
@@ -28,7 +28,7 @@ OWNERS: Final[Mapping[str, tuple[sa.Table, str]]] = {
 """Where the newest secret of an owner is, by the prefix of its id."""
 
 _IS_THERE = endpoints.c.deleted_at.is_(None)
-_LIST_OF_ACCOUNT = (
+_LIST_OF_ACCOUNT = Prepared(
     sa.select(endpoints)
     .where(endpoints.c.account_id == sa.bindparam("account_id"), _IS_THERE)
     .order_by(endpoints.c.id.desc())

@@ -9,22 +9,22 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from thumbs.domain import Announcement, Delivery, DeliveryStatus, Event, EventFilter, EventType
 from thumbs.lanes import build_lane
+from thumbs.ledger.connection import Connection, Prepared
 from thumbs.ledger.database import Database
 from thumbs.ledger.lanes import push
 from thumbs.ledger.tables import accounts, attempts, deliveries, events
 
-_COUNT = (
+_COUNT = Prepared(
     accounts.update()
     .where(accounts.c.id == sa.bindparam("account_id"))
     .values(event_count=accounts.c.event_count + 1)
     .returning(accounts.c.event_count)
 )
-_INSERT_EVENT = events.insert()
-_INSERT_DELIVERY = deliveries.insert()
+_INSERT_EVENT = Prepared(events.insert())
+_INSERT_DELIVERY = Prepared(deliveries.insert())
 
 
 class Events:

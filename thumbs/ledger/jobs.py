@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from thumbs.domain import Batch, Conclusion, IdempotencyKey, Job, JobFilter, JobStatus, Lease
 from thumbs.errors import NotFound
+from thumbs.ledger.connection import Connection, Prepared
 from thumbs.ledger.database import Database
 from thumbs.ledger.events import write_announcement
 from thumbs.ledger.keys import claim_key
@@ -31,8 +31,8 @@ _RESULT: Final = ("thumbnail", "source", "error", "variants", "reused")
 _ENDED: Final = ("status", "started_at", "finished_at", "timings_ms", *_RESULT)
 """What the end of a job changes."""
 
-_FIND = sa.select(jobs).where(jobs.c.id == _ID)
-_INSERT = jobs.insert()
+_FIND = Prepared(sa.select(jobs).where(jobs.c.id == _ID))
+_INSERT = Prepared(jobs.insert())
 _other = jobs.alias()
 _IS_AT_WORK = sa.or_(
     _other.c.status == JobStatus.RUNNING,
@@ -42,11 +42,13 @@ _IS_AT_WORK = sa.or_(
 _IS_ALONE: Final = ~(
     sa.exists().where(_other.c.reuse_key == jobs.c.reuse_key, _other.c.id != jobs.c.id, _IS_AT_WORK).correlate(jobs)
 )
-_LOCK_KEY: Final = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(jobs.c.reuse_key, 0))).where(
-    jobs.c.id == _ID, jobs.c.status == JobStatus.QUEUED, jobs.c.reuse_key.is_not(None)
+_LOCK_KEY = Prepared(
+    sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(jobs.c.reuse_key, 0))).where(
+        jobs.c.id == _ID, jobs.c.status == JobStatus.QUEUED, jobs.c.reuse_key.is_not(None)
+    )
 )
 """PostgreSQL: lets one transaction at a time look for others at the same work; SQLite has one writer anyway."""
-_LEASE = (
+_LEASE = Prepared(
     jobs.update()
     .where(jobs.c.id == _ID, jobs.c.status == JobStatus.QUEUED, jobs.c.run_at <= _NOW, _IS_ALONE)
     .values(
@@ -58,10 +60,20 @@ _LEASE = (
     )
     .returning(jobs)
 )
-_FINISH = (
+_FINISH = Prepared(
     jobs.update()
     .where(*_IS_HELD)
     .values({name: sa.bindparam(name) for name in _ENDED} | {"lease_token": None, "lease_until": None})
+)
+_LIST_SHARING = Prepared(
+    sa.select(jobs)
+    .where(
+        jobs.c.reuse_key == sa.bindparam("reuse_key"),
+        jobs.c.status == JobStatus.QUEUED,
+        jobs.c.created_at <= sa.bindparam("until"),
+    )
+    .order_by(jobs.c.id)
+    .limit(sa.bindparam("limit", type_=sa.Integer))
 )
 
 _IS_QUEUED: Final = jobs.c.status == JobStatus.QUEUED
@@ -166,10 +178,9 @@ class Jobs:
 
     def list_sharing(self, job: Job, until: datetime, limit: int) -> list[Job]:
         """List queued jobs that ask for the same as this one, and did so by then; oldest first."""
-        same = (jobs.c.reuse_key == job.reuse_key, jobs.c.status == JobStatus.QUEUED, jobs.c.created_at <= until)
+        same = {"reuse_key": job.reuse_key, "until": until, "limit": limit}
         with self._database.reading() as connection:
-            rows = connection.execute(sa.select(jobs).where(*same).order_by(jobs.c.id).limit(limit))
-            return [job_of_row(row) for row in rows]
+            return [job_of_row(row) for row in connection.execute(_LIST_SHARING, same)]
 
     def count_queued(self, limit: int) -> int:
         """Count the queued jobs, also those whose time has not come, up to a limit."""
@@ -208,7 +219,7 @@ class Jobs:
         with self._database.writing() as connection:
             return list(connection.scalars(claim))
 
-    def _find(self, query: sa.Select[Any], values: dict[str, Any]) -> Job | None:
+    def _find(self, query: Prepared | sa.Select[Any], values: dict[str, Any]) -> Job | None:
         with self._database.reading() as connection:
             row = connection.execute(query, values).one_or_none()
         return job_of_row(row) if row is not None else None

@@ -3,10 +3,10 @@
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from thumbs.domain import IdempotencyKey
 from thumbs.errors import KeyAlreadyUsed
+from thumbs.ledger.connection import Connection
 from thumbs.ledger.database import Database, insert_new
 from thumbs.ledger.tables import idempotency_keys
 

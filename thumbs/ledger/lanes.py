@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from thumbs.domain import DeliveryStatus, InFlight, Lane, Startable
 from thumbs.lanes import Full, LaneRules, build_lane, choose_lanes, find_full, has_slot, settle
+from thumbs.ledger.connection import Connection, Prepared
 from thumbs.ledger.database import Database
 from thumbs.ledger.rows import delivery_of_row, lane_of_row
 from thumbs.ledger.tables import attempts, deliveries, lanes
@@ -38,7 +38,7 @@ _WAITS_SINCE = sa.case(
 )
 """The order of thumbs.lanes.choose_lanes: where more are due than one look takes in, the same come first."""
 
-_LIST_IN_FLIGHT = (
+_LIST_IN_FLIGHT = Prepared(
     sa.select(
         lanes.c.id, lanes.c.account_id, lanes.c.host, _IS_TRUSTED, attempts.c.started_at, deliveries.c.lease_token
     )
@@ -51,7 +51,7 @@ _LIST_IN_FLIGHT = (
     .where(deliveries.c.status == DeliveryStatus.SENDING, attempts.c.started_at > sa.bindparam("since"))
 )
 _IS_CANDIDATE = (lanes.c.due_at <= _NOW, sa.or_(lanes.c.blocked_until.is_(None), lanes.c.blocked_until <= _SOON))
-_HAS_CANDIDATES = sa.select(sa.literal(1)).select_from(lanes).where(*_IS_CANDIDATE).limit(1)
+_HAS_CANDIDATES = Prepared(sa.select(sa.literal(1)).select_from(lanes).where(*_IS_CANDIDATE).limit(1))
 _LIST_CANDIDATES = (
     sa.select(lanes)
     .where(
@@ -69,30 +69,36 @@ _LIST_CANDIDATES = (
     .order_by(_RANK, _WAITS_SINCE)
     .limit(CANDIDATES)
 )
-_FIND_NEXT = (
+_FIND_NEXT = Prepared(
     sa.select(deliveries.c.id)
     .where(deliveries.c.lane_id == _LANE, _PENDING, deliveries.c.next_attempt_at <= _NOW)
     .order_by(deliveries.c.next_attempt_at)
     .limit(1)
 )
-_SERIALIZE = sa.text(
-    "SELECT pg_advisory_xact_lock(hashtextextended(name, :seed)) FROM (SELECT name FROM deliveries "
-    "JOIN lanes ON lanes.id = deliveries.lane_id, LATERAL (VALUES ('a ' || lanes.account_id), ('h ' || lanes.host)) "
-    "AS names (name) WHERE deliveries.id = :delivery_id ORDER BY name) AS ordered"
+_SERIALIZE = Prepared(
+    sa.text(
+        "SELECT pg_advisory_xact_lock(hashtextextended(name, :seed)) FROM (SELECT name FROM deliveries JOIN lanes ON "
+        "lanes.id = deliveries.lane_id, LATERAL (VALUES ('a ' || lanes.account_id), ('h ' || lanes.host)) AS names "
+        "(name) WHERE deliveries.id = :delivery_id ORDER BY name) AS ordered"
+    )
 )
 """In one order for everybody, so that nobody waits for each other."""
-_FIND_DUE_AT = sa.select(sa.func.min(deliveries.c.next_attempt_at)).where(deliveries.c.lane_id == _LANE, _PENDING)
-_LOCK = sa.select(lanes).where(lanes.c.id == _LANE).with_for_update()
+_FIND_DUE_AT = Prepared(
+    sa.select(sa.func.min(deliveries.c.next_attempt_at)).where(deliveries.c.lane_id == _LANE, _PENDING)
+)
+_LOCK = Prepared(sa.select(lanes).where(lanes.c.id == _LANE).with_for_update())
 _CHANGED = [name for name in Lane.__dataclass_fields__ if name not in ("id", "account_id", "endpoint_id", "created_at")]
-_WRITE = (
+_WRITE = Prepared(
     lanes.update().where(lanes.c.id == sa.bindparam("lane_id")).values({name: sa.bindparam(name) for name in _CHANGED})
 )
 _NAMES = list(Lane.__dataclass_fields__)
-_PUSH = sa.text(
-    f"INSERT INTO lanes ({', '.join(_NAMES)}) VALUES ({', '.join(f':{name}' for name in _NAMES)}) "
-    "ON CONFLICT (id) DO UPDATE SET due_at = CASE WHEN lanes.due_at < excluded.due_at THEN lanes.due_at "
-    "ELSE excluded.due_at END RETURNING failure_count, is_slow"
-).bindparams(*(sa.bindparam(name, type_=lanes.c[name].type) for name in _NAMES))
+_PUSH = Prepared(
+    sa.text(
+        f"INSERT INTO lanes ({', '.join(_NAMES)}) VALUES ({', '.join(f':{name}' for name in _NAMES)}) "
+        "ON CONFLICT (id) DO UPDATE SET due_at = CASE WHEN lanes.due_at < excluded.due_at THEN lanes.due_at "
+        "ELSE excluded.due_at END RETURNING failure_count, is_slow"
+    ).bindparams(*(sa.bindparam(name, type_=lanes.c[name].type) for name in _NAMES))
+)
 
 
 class Lanes:

@@ -4,10 +4,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from thumbs.domain import Delivery, DeliveryStatus, EventType, Trigger
 from thumbs.lanes import build_lane, name_lane
+from thumbs.ledger.connection import Connection
 from thumbs.ledger.database import Database
 from thumbs.ledger.deliveries import of_endpoint
 from thumbs.ledger.lanes import lock_all, push, settle_lane

@@ -5,17 +5,19 @@ from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from thumbs.domain import Failure, Result, SourceFailures
+from thumbs.ledger.connection import Connection, Prepared
 from thumbs.ledger.database import Database, upsert
 from thumbs.ledger.tables import results, source_failures
 
 _KEY: Final[sa.BindParameter[Any]] = sa.bindparam("key")
-_FIND: Final = sa.select(results).where(results.c.key == _KEY)
-_FIND_FAILURES: Final = sa.select(source_failures).where(
-    source_failures.c.key == _KEY,
-    source_failures.c.expires_at > sa.bindparam("now", type_=source_failures.c.expires_at.type),
+_FIND = Prepared(sa.select(results).where(results.c.key == _KEY))
+_FIND_FAILURES = Prepared(
+    sa.select(source_failures).where(
+        source_failures.c.key == _KEY,
+        source_failures.c.expires_at > sa.bindparam("now", type_=source_failures.c.expires_at.type),
+    )
 )
 
 

@@ -3,8 +3,6 @@
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy.engine import Row
-
 from thumbs.domain import (
     Attempt,
     Batch,
@@ -26,6 +24,7 @@ from thumbs.domain import (
     Trigger,
     Variant,
 )
+from thumbs.ledger.connection import AnyRow
 
 
 def row_of_job(job: Job) -> dict[str, Any]:
@@ -44,7 +43,7 @@ def row_of_batch(batch: Batch) -> dict[str, Any]:
     return {name: getattr(batch, name) for name in Batch.__dataclass_fields__}
 
 
-def job_of_row(row: Row[Any]) -> Job:
+def job_of_row(row: AnyRow) -> Job:
     """Build the job of a row of `jobs`."""
     values = {name: row._mapping[name] for name in Job.__dataclass_fields__}
     return Job(
@@ -74,13 +73,13 @@ def _result_of(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def delivery_of_row(row: Row[Any]) -> Delivery:
+def delivery_of_row(row: AnyRow) -> Delivery:
     """Build the delivery of a row of `deliveries`."""
     values = {name: row._mapping[name] for name in Delivery.__dataclass_fields__}
     return Delivery(**values | {"status": DeliveryStatus(values["status"]), "trigger": Trigger(values["trigger"])})
 
 
-def attempt_of_row(row: Row[Any]) -> Attempt:
+def attempt_of_row(row: AnyRow) -> Attempt:
     """Build the attempt of a row of `attempts`."""
     values = {name: row._mapping[name] for name in Attempt.__dataclass_fields__}
     return Attempt(**values | {"trigger": Trigger(values["trigger"])})
@@ -92,7 +91,7 @@ def row_of_endpoint(endpoint: Endpoint) -> dict[str, Any]:
     return row | {"event_types": list(endpoint.event_types), "headers": dict(endpoint.headers)}
 
 
-def endpoint_of_row(row: Row[Any]) -> Endpoint:
+def endpoint_of_row(row: AnyRow) -> Endpoint:
     """Build the endpoint of a row of `endpoints`."""
     values = {name: row._mapping[name] for name in Endpoint.__dataclass_fields__}
     reason = values["disabled_reason"]
@@ -106,6 +105,6 @@ def endpoint_of_row(row: Row[Any]) -> Endpoint:
     )
 
 
-def lane_of_row(row: Row[Any]) -> Lane:
+def lane_of_row(row: AnyRow) -> Lane:
     """Build the lane of a row of `lanes`."""
     return Lane(**{name: row._mapping[name] for name in Lane.__dataclass_fields__})

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from thumbs.domain import FINAL_JOB_STATUSES, Lease
+from thumbs.ledger.connection import Connection
 from thumbs.ledger.database import Database, insert_new, upsert
 from thumbs.ledger.events import delete_events
 from thumbs.ledger.results import delete_results

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
+from thumbs.ledger.connection import Connection
 from thumbs.ledger.database import Database
 from thumbs.ledger.tables import uploads
 
