@@ -221,7 +221,11 @@ def _prepare(
 ) -> tuple[requests.PreparedRequest, CheckedUrl]:
     try:
         target = check_url(url, call.policy)
-        request = requests.Request(method, url, headers=_fix_headers(headers), data=body).prepare()
+        request = requests.PreparedRequest()
+        request.prepare_method(method)
+        request.prepare_url(url, None)
+        request.prepare_headers(_fix_headers(headers))
+        request.prepare_body(body, None)
     except UrlNotAllowed as error:
         raise call.faults.forbidden(error.detail) from error
     except ValueError as error:  # Of requests too: InvalidURL, InvalidHeader.

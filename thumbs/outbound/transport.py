@@ -1,16 +1,18 @@
-"""Lets requests speak over the sockets that a call dials, and over no others.
+"""Sends requests over the sockets that a call dials, and over no others.
 
-requests and urllib3 keep what they are good at, HTTP: building requests, reading heads, chunks and lengths. Names,
-addresses, TLS, proxies, retries and pools of connections are taken from them. `client` is the only caller.
+requests and urllib3 do what they are good at, HTTP: building requests, reading heads, chunks and lengths. Names,
+addresses, TLS, proxies, retries and pools of connections are not asked of them: each exchange has one connection of
+its own. requests' adapter and urllib3's pool around it were half of what a webhook costs. `client` is the only caller.
 """
 
 import http.client
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, cast
 
 from requests import PreparedRequest, Response
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool
+from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection
 
 from thumbs.addresses import CheckedUrl
@@ -20,12 +22,45 @@ INTERIM_STATUSES = range(102, 200)
 """Answers before the answer, such as 103 Early Hints; http.client itself passes over 100 Continue only."""
 
 
-def send(request: PreparedRequest, target: CheckedUrl, call: Call) -> Response:
-    """Send a request to a target and read the head of its answer; the response is to be closed, its body not read yet.
+@contextmanager
+def send(request: PreparedRequest, target: CheckedUrl, call: Call) -> Iterator[Response]:
+    """Send a request to a target and yield the head of its answer, whose body is not read yet.
 
     The target decides over scheme, host, port and `Host`; the request's own URL only over path and query.
     """
-    return _Transport(target, call).send(request, stream=True, timeout=call.get_left_seconds())
+    kind = _TlsConnection if target.scheme == "https" else _Connection
+    connection = kind(target.host, target.port, timeout=call.get_left_seconds(), call=call)
+    try:
+        _write(connection, request)
+        raw = connection.getresponse()
+        try:
+            yield _build_response(raw)
+        finally:
+            raw.close()
+    finally:
+        connection.close()
+
+
+def _write(connection: "_Connection", request: PreparedRequest) -> None:
+    """Dial and write the request; who stops reading it early may have answered, which is what counts."""
+    connection.connect()
+    with suppress(BrokenPipeError, ConnectionResetError):
+        connection.request(
+            request.method or "",
+            request.path_url,
+            body=request.body,
+            headers=request.headers,
+            preload_content=False,
+            decode_content=False,
+        )
+
+
+def _build_response(raw: Any) -> Response:
+    response = Response()
+    response.status_code = raw.status
+    response.headers = CaseInsensitiveDict(raw.headers)
+    response.raw = raw
+    return response
 
 
 class _HeadReader:
@@ -81,28 +116,3 @@ class _TlsConnection(_Connection):
 
     default_port: ClassVar[int] = 443  # type: ignore[misc]
     is_tls = True
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TlsPool(HTTPConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
-class _Transport(HTTPAdapter):
-    """The transport of one request: a pool of one connection, which is never used again."""
-
-    def __init__(self, target: CheckedUrl, call: Call) -> None:
-        super().__init__(max_retries=0)
-        self._target = target
-        self._call = call
-
-    def get_connection_with_tls_context(self, *_args: Any, **_options: Any) -> Any:
-        """Give a pool that dials through the call; requests' own, with its proxies, is never made."""
-        pool = _TlsPool if self._target.scheme == "https" else _Pool
-        return pool(self._target.host, self._target.port, call=self._call)
-
-    def cert_verify(self, *_args: Any, **_options: Any) -> None:
-        """Do nothing: the call verifies, always, with the one context that all calls share."""
