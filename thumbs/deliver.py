@@ -54,17 +54,18 @@ class Result:
     wish_seconds: float = 0.0
 
 
-def deliver(services: Services, delivery_id: str) -> str | None:
+def deliver(services: Services, delivery_id: str, *, is_found: bool = False) -> str | None:
     """Make one attempt of the delivery if it is due and its lane may start it. Blocking; idempotent.
 
-    Returns the id of a delivery that may start next; None when there is none, or when this one did not. Raises
-    LedgerUnavailable only.
+    `is_found` tells that it was found to be due just now, and not named by a message: under load every second message
+    is about a delivery that was found meanwhile, and is not worth a transaction. Returns the id of a delivery that may
+    start next; None when there is none, or when this one did not. Raises LedgerUnavailable only.
     """
     now = services.clock.now()
     lease = services.new_lease(delivery_id, now)
-    attempt = Attempt(services.new_id("att"), delivery_id, number=0, trigger=Trigger.AUTO, started_at=now)
-    tokens = services.held_leases.list_tokens()
-    leased = services.ledger.deliveries.lease(lease, attempt, now, services.lane_rules, tokens)
+    leased = None
+    if is_found or services.ledger.deliveries.is_due(delivery_id, now):
+        leased = _lease(services, lease, now)
     if leased is None:
         logger.debug("the delivery moved on, or has to wait: nothing to do", extra={"delivery_id": delivery_id})
         return None
@@ -87,6 +88,12 @@ def dispatch_startable(services: Services) -> None:
         return  # The couriers have their hands full: who is done looks for what is next.
     for delivery_id in _find_startable(services).delivery_ids:
         services.dispatcher.deliver(delivery_id)
+
+
+def _lease(services: Services, lease: Lease, now: datetime) -> LeasedDelivery | None:
+    attempt = Attempt(services.new_id("att"), lease.id, number=0, trigger=Trigger.AUTO, started_at=now)
+    tokens = services.held_leases.list_tokens()
+    return services.ledger.deliveries.lease(lease, attempt, now, services.lane_rules, tokens)
 
 
 def _find_next(services: Services, *, is_patient: bool) -> str | None:
@@ -167,15 +174,13 @@ def _build_headers(services: Services, leased: LeasedDelivery) -> dict[str, str]
 def _list_keys(services: Services, leased: LeasedDelivery) -> list[bytes]:
     """List the keys that sign for this receiver, newest first: its endpoint's, its account's callbacks', or both."""
     delivery, endpoint = leased.delivery, leased.endpoint
-    owners, secrets = [], []
-    if endpoint is not None:
-        owners, secrets = [endpoint.id], [endpoint.secret]
-    if endpoint is None or delivery.is_callback:
-        account = services.ledger.accounts.find(delivery.account_id)
-        if account is None:
-            raise LookupError(f"there is no account {delivery.account_id}, though a delivery belongs to it")
-        owners, secrets = [*owners, account.id], [*secrets, account.callback_secret]
-    secrets += services.ledger.endpoints.list_retired_secrets(owners, services.clock.now())
+    is_callback = endpoint is None or delivery.is_callback
+    secrets = [endpoint.secret] if endpoint else []
+    secrets += services.ledger.endpoints.list_secrets(
+        endpoint.id if endpoint else None, delivery.account_id if is_callback else None, services.clock.now()
+    )
+    if not secrets:
+        raise LookupError(f"there is no account {delivery.account_id}, though a delivery belongs to it")
     return [signing.parse_secret(services.cipher.decrypt(secret)) for secret in secrets]
 
 
@@ -211,7 +216,7 @@ def _record(
     if attempt.trigger in TELLING_TRIGGERS:
         ending = Ending(delivery.id, result.error_code is None, duration_seconds, result.wish_seconds)
     deliveries = services.ledger.deliveries
-    lane = deliveries.record(lease, attempt, step, now, rules=services.lane_rules, ending=ending)
+    lane = deliveries.record(lease, attempt, step, now, delivery=delivery, rules=services.lane_rules, ending=ending)
     if lane is None:
         logger.warning("the lease was lost, the attempt's result is dropped")
         return None

@@ -30,8 +30,8 @@ def get_secret(ledger: Ledger, endpoint: Endpoint) -> str:
 def test_replaced_secret_signs_until_it_expires(ledger: Ledger, endpoint: Endpoint) -> None:
     assert rotate(ledger, endpoint.id, endpoint.secret, "new")
     assert get_secret(ledger, endpoint) == "new"
-    assert ledger.endpoints.list_retired_secrets([endpoint.id], LATER - timedelta(seconds=1)) == [endpoint.secret]
-    assert ledger.endpoints.list_retired_secrets([endpoint.id], LATER) == []
+    assert ledger.endpoints.list_secrets(endpoint.id, None, LATER - timedelta(seconds=1)) == [endpoint.secret]
+    assert ledger.endpoints.list_secrets(endpoint.id, None, LATER) == []
 
 
 def test_secret_of_an_accounts_callbacks_is_replaced_alike(ledger: Ledger) -> None:
@@ -40,7 +40,7 @@ def test_secret_of_an_accounts_callbacks_is_replaced_alike(ledger: Ledger) -> No
     found = ledger.accounts.find(account.id)
     assert found is not None
     assert found.callback_secret == "new"
-    assert ledger.endpoints.list_retired_secrets([account.id], NOW) == [account.callback_secret]
+    assert ledger.endpoints.list_secrets(None, account.id, NOW) == ["new", account.callback_secret]
 
 
 def test_secret_is_replaced_by_one_of_many_who_rotate_at_once(ledger: Ledger, endpoint: Endpoint) -> None:
@@ -59,4 +59,4 @@ def test_expired_secrets_are_forgotten(ledger: Ledger, endpoint: Endpoint) -> No
     rotate(ledger, endpoint.id, endpoint.secret, "two")
     rotate(ledger, endpoint.id, "two", "three", seconds=90)
     assert [ledger.endpoints.forget_expired_secrets(LATER, 10) for _ in range(2)] == [1, 0]
-    assert ledger.endpoints.list_retired_secrets([endpoint.id], LATER) == ["two"]
+    assert ledger.endpoints.list_secrets(endpoint.id, None, LATER) == ["two"]

@@ -29,9 +29,9 @@ from thumbs.errors import NotFound
 from thumbs.lanes import Ending, LaneRules, build_lane, may_start, name_host, name_lane, takes_callbacks
 from thumbs.ledger.connection import Connection, Prepared
 from thumbs.ledger.database import Database
-from thumbs.ledger.lanes import list_in_flight, lock, lock_all, push, serialize_starts, settle_lane
-from thumbs.ledger.rows import attempt_of_row, delivery_of_row, endpoint_of_row
-from thumbs.ledger.tables import attempts, deliveries, endpoints, events
+from thumbs.ledger.lanes import list_in_flight, lock_all, push, serialize_starts, settle_lane
+from thumbs.ledger.rows import attempt_of_row, delivery_of_row, endpoint_of_row, lane_of_row
+from thumbs.ledger.tables import attempts, deliveries, endpoints, events, lanes
 from thumbs.retries import repeat
 
 ASKED_FOR: Final = frozenset({Trigger.PING, Trigger.MANUAL})
@@ -43,7 +43,13 @@ _TOKEN: Final[sa.BindParameter[Any]] = sa.bindparam("token")
 _IS_DUE = (deliveries.c.status == DeliveryStatus.PENDING, deliveries.c.next_attempt_at <= _NOW)
 _IS_HELD = (deliveries.c.status == DeliveryStatus.SENDING, deliveries.c.lease_token == _TOKEN)
 
-_FIND_DUE_LANE = Prepared(sa.select(deliveries.c.lane_id).where(deliveries.c.id == _ID, *_IS_DUE))
+_IS_ONE_DUE = Prepared(sa.select(sa.literal(1)).where(deliveries.c.id == _ID, *_IS_DUE))
+_LOCK_DUE_LANE = Prepared(
+    sa.select(lanes)
+    .join(deliveries, deliveries.c.lane_id == lanes.c.id)
+    .where(deliveries.c.id == _ID, *_IS_DUE)
+    .with_for_update(of=lanes)
+)
 _FIND_LOAD = Prepared(
     sa.select(events.c.body, deliveries.c.url.label("delivery_url"), endpoints)
     .select_from(deliveries)
@@ -104,10 +110,10 @@ class Deliveries:
     def get(self, account_id: str, delivery_id: str) -> Delivery:
         """Get a delivery of the account; raises NotFound, for another account's delivery too."""
         with self._database.reading() as connection:
-            row = connection.execute(_FIND, {"delivery_id": delivery_id}).one_or_none()
-        if row is None or row.account_id != account_id:
+            delivery = _find(connection, delivery_id)
+        if delivery is None or delivery.account_id != account_id:
             raise NotFound(f"There is no delivery {delivery_id}.")
-        return delivery_of_row(row)
+        return delivery
 
     def find_callback(self, job_id: str) -> Delivery | None:
         """Find the delivery to the job's own callback; None while the job is not final, or without a callback."""
@@ -141,6 +147,11 @@ class Deliveries:
         with self._database.reading() as connection:
             return _list_attempts(connection, delivery_id)
 
+    def is_due(self, delivery_id: str, now: datetime) -> bool:
+        """Tell whether a delivery waits and its time has come; to lease it, who asks still has to be the first."""
+        with self._database.reading() as connection:
+            return connection.scalar(_IS_ONE_DUE, {"delivery_id": delivery_id, "now": now}) is not None
+
     def lease(
         self, lease: Lease, attempt: Attempt, now: datetime, rules: LaneRules, own_tokens: Collection[str] = ()
     ) -> LeasedDelivery | None:
@@ -169,19 +180,20 @@ class Deliveries:
         step: NextStep,
         now: datetime,
         *,
+        delivery: Delivery | None = None,
         rules: LaneRules | None = None,
         ending: Ending | None = None,
     ) -> Lane | None:
         """Write how the attempt went and what comes next, in one transaction; None when the lease was lost.
 
-        With an ending the lane learns of it. Returns the lane as it then is.
+        Who has the delivery as it was leased gives it: while it is being sent nobody else changes it. With an ending
+        the lane learns of it. Returns the lane as it then is.
         """
         with self._database.writing() as connection:
-            row = connection.execute(_FIND, {"delivery_id": lease.id}).one_or_none()
-            if row is None:  # Its job was forgotten meanwhile.
+            delivery = delivery or _find(connection, lease.id)
+            if delivery is None:  # Its job was forgotten meanwhile.
                 return None
-            delivery = delivery_of_row(row)
-            lanes = lock_all(connection, {delivery.lane_id or "", name_lane(replace(delivery, trigger=Trigger.AUTO))})
+            locked = lock_all(connection, {delivery.lane_id or "", name_lane(replace(delivery, trigger=Trigger.AUTO))})
             step = _check_step(connection, delivery, step)
             moved = replace(delivery, trigger=step.trigger)
             values = {name: getattr(step, name, None) for name in _STEP_COLUMNS}
@@ -190,9 +202,9 @@ class Deliveries:
                 return None
             ended = {name: getattr(attempt, name) for name in _ATTEMPT_COLUMNS}
             connection.execute(_END_ATTEMPT, ended | {"attempt_id": attempt.id})
-            if step.next_attempt_at is not None and name_lane(moved) not in lanes:
+            if step.next_attempt_at is not None and name_lane(moved) not in locked:
                 push(connection, build_lane(replace(moved, next_attempt_at=step.next_attempt_at)))
-            return _end_turn(connection, lanes, moved, now, rules, ending)
+            return _end_turn(connection, locked, moved, now, rules, ending)
 
     def release(self, lease: Lease, leased: LeasedDelivery, now: datetime) -> bool:
         """Give a delivery back that is being sent, to be sent again at once; False when the lease was lost."""
@@ -266,9 +278,14 @@ def _list_attempts(connection: Connection, delivery_id: str) -> list[Attempt]:
     return [attempt_of_row(row) for row in connection.execute(_LIST_ATTEMPTS, {"delivery_id": delivery_id})]
 
 
+def _find(connection: Connection, delivery_id: str) -> Delivery | None:
+    row = connection.execute(_FIND, {"delivery_id": delivery_id}).one_or_none()
+    return delivery_of_row(row) if row is not None else None
+
+
 def _lock_due_lane(connection: Connection, delivery_id: str, now: datetime) -> Lane | None:
-    lane_id = connection.scalar(_FIND_DUE_LANE, {"delivery_id": delivery_id, "now": now})
-    return lock(connection, lane_id) if lane_id is not None else None
+    row = connection.execute(_LOCK_DUE_LANE, {"delivery_id": delivery_id, "now": now}).one_or_none()
+    return lane_of_row(row) if row is not None else None
 
 
 def _find_load(connection: Connection, delivery_id: str) -> tuple[bytes | None, str, Endpoint | None]:
@@ -331,15 +348,15 @@ def _start(connection: Connection, lane: Lane, lease: Lease, attempt: Attempt, n
 
 def _end_turn(
     connection: Connection,
-    lanes: dict[str, Lane],
+    locked: dict[str, Lane],
     delivery: Delivery,
     now: datetime,
     rules: LaneRules | None,
     ending: Ending | None,
 ) -> Lane | None:
     """Tell the lane, and the other one where the schedule goes on after somebody asked for an attempt."""
-    lane = lanes.pop(delivery.lane_id or "", None)
-    for other in lanes.values():
+    lane = locked.pop(delivery.lane_id or "", None)
+    for other in locked.values():
         settle_lane(connection, other, now)
     if lane is None:  # A release that knows no lanes has made the delivery.
         return build_lane(delivery)

@@ -5,7 +5,7 @@ What ends or changes an endpoint moves its open deliveries in the same transacti
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -19,7 +19,7 @@ from thumbs.ledger.deliveries import ASKED_FOR, fail_open, part_callbacks
 from thumbs.ledger.events import write_announcement
 from thumbs.ledger.lanes import lock_all, settle_lane
 from thumbs.ledger.rows import endpoint_of_row, row_of_endpoint
-from thumbs.ledger.tables import accounts, attempts, deliveries, endpoints, retired_secrets
+from thumbs.ledger.tables import Moment, accounts, attempts, deliveries, endpoints, retired_secrets
 
 OWNERS: Final[Mapping[str, tuple[sa.Table, str]]] = {
     "ep": (endpoints, "secret"),
@@ -33,13 +33,19 @@ _LIST_OF_ACCOUNT = Prepared(
     .where(endpoints.c.account_id == sa.bindparam("account_id"), _IS_THERE)
     .order_by(endpoints.c.id.desc())
 )
-_LIST_RETIRED = (
-    sa.select(retired_secrets.c.secret)
-    .where(
-        retired_secrets.c.owner_id.in_(sa.bindparam("owner_ids", expanding=True)),
-        retired_secrets.c.expires_at > sa.bindparam("now"),
-    )
-    .order_by(retired_secrets.c.retired_at.desc())
+_NEWEST: Final = datetime.max.replace(tzinfo=UTC)
+"""The moment of a secret that is not retired, so that it comes first."""
+_RETIRED = (
+    retired_secrets.c.owner_id.in_([sa.bindparam("endpoint_id"), sa.bindparam("account_id")]),
+    retired_secrets.c.expires_at > sa.bindparam("now"),
+)
+_LIST_SECRETS = Prepared(
+    sa.union_all(
+        sa.select(accounts.c.callback_secret.label("secret"), sa.literal(_NEWEST, Moment).label("retired_at")).where(
+            accounts.c.id == sa.bindparam("account_id")
+        ),
+        sa.select(retired_secrets.c.secret, retired_secrets.c.retired_at).where(*_RETIRED),
+    ).order_by(sa.desc("retired_at"))
 )
 
 
@@ -157,10 +163,14 @@ class Endpoints:
             connection.execute(retired_secrets.insert(), retired)
         return True
 
-    def list_retired_secrets(self, owner_ids: list[str], now: datetime) -> list[str]:
-        """List the owners' secrets that are replaced and still sign, newest first."""
+    def list_secrets(self, endpoint_id: str | None, account_id: str | None, now: datetime) -> list[str]:
+        """List the account's callback secret, and those of both owners that are replaced and still sign, newest first.
+
+        Either may be None: nothing of it is listed then.
+        """
+        owners = {"endpoint_id": endpoint_id, "account_id": account_id}
         with self._database.reading() as connection:
-            return list(connection.scalars(_LIST_RETIRED, {"owner_ids": owner_ids, "now": now}))
+            return connection.scalars(_LIST_SECRETS, owners | {"now": now})
 
     def count_failed_events(self, endpoint_id: str, since: datetime) -> int:
         """Count the events that an endpoint did not take since then; what somebody asked for does not count."""

@@ -52,22 +52,18 @@ _LIST_IN_FLIGHT = Prepared(
 )
 _IS_CANDIDATE = (lanes.c.due_at <= _NOW, sa.or_(lanes.c.blocked_until.is_(None), lanes.c.blocked_until <= _SOON))
 _HAS_CANDIDATES = Prepared(sa.select(sa.literal(1)).select_from(lanes).where(*_IS_CANDIDATE).limit(1))
-_LIST_CANDIDATES = (
-    sa.select(lanes)
-    .where(
-        *_IS_CANDIDATE,
-        lanes.c.account_id.not_in(sa.bindparam("accounts", expanding=True)),
-        lanes.c.host.not_in(sa.bindparam("hosts", expanding=True)),
-        sa.or_(
-            _IS_TRUSTED,
-            sa.and_(
-                lanes.c.account_id.not_in(sa.bindparam("doubt_accounts", expanding=True)),
-                lanes.c.host.not_in(sa.bindparam("doubt_hosts", expanding=True)),
-            ),
+_ALL_CANDIDATES = sa.select(lanes).where(*_IS_CANDIDATE).order_by(_RANK, _WAITS_SINCE).limit(CANDIDATES)
+_LIST_ALL_CANDIDATES = Prepared(_ALL_CANDIDATES)
+_LIST_CANDIDATES = _ALL_CANDIDATES.where(
+    lanes.c.account_id.not_in(sa.bindparam("accounts", expanding=True)),
+    lanes.c.host.not_in(sa.bindparam("hosts", expanding=True)),
+    sa.or_(
+        _IS_TRUSTED,
+        sa.and_(
+            lanes.c.account_id.not_in(sa.bindparam("doubt_accounts", expanding=True)),
+            lanes.c.host.not_in(sa.bindparam("doubt_hosts", expanding=True)),
         ),
-    )
-    .order_by(_RANK, _WAITS_SINCE)
-    .limit(CANDIDATES)
+    ),
 )
 _FIND_NEXT = Prepared(
     sa.select(deliveries.c.id)
@@ -83,13 +79,16 @@ _SERIALIZE = Prepared(
     )
 )
 """In one order for everybody, so that nobody waits for each other."""
-_FIND_DUE_AT = Prepared(
-    sa.select(sa.func.min(deliveries.c.next_attempt_at)).where(deliveries.c.lane_id == _LANE, _PENDING)
-)
+_DUE_AT = sa.select(sa.func.min(deliveries.c.next_attempt_at)).where(deliveries.c.lane_id == _LANE, _PENDING)
+_FIND_DUE_AT = Prepared(_DUE_AT)
 _LOCK = Prepared(sa.select(lanes).where(lanes.c.id == _LANE).with_for_update())
 _CHANGED = [name for name in Lane.__dataclass_fields__ if name not in ("id", "account_id", "endpoint_id", "created_at")]
-_WRITE = Prepared(
-    lanes.update().where(lanes.c.id == sa.bindparam("lane_id")).values({name: sa.bindparam(name) for name in _CHANGED})
+_WRITE = Prepared(lanes.update().where(lanes.c.id == _LANE).values({name: sa.bindparam(name) for name in _CHANGED}))
+_SETTLE = Prepared(
+    lanes.update()
+    .where(lanes.c.id == _LANE)
+    .values({name: sa.bindparam(name) for name in _CHANGED} | {"due_at": _DUE_AT.scalar_subquery()})
+    .returning(lanes.c.due_at)
 )
 _NAMES = list(Lane.__dataclass_fields__)
 _PUSH = Prepared(
@@ -216,17 +215,20 @@ def settle_lane(connection: Connection, lane: Lane | None, now: datetime) -> Lan
     """Write a lane that is locked, with the moment at which the next of its deliveries is due."""
     if lane is None:
         return None
-    due_at = connection.scalar(_FIND_DUE_AT, {"lane_id": lane.id})
-    lane = settle(lane, due_at, now)
-    connection.execute(_WRITE, {name: getattr(lane, name) for name in _CHANGED} | {"lane_id": lane.id})
+    values = {name: getattr(lane, name) for name in _CHANGED} | {"lane_id": lane.id}
+    if not lane.is_recovering:
+        return settle(lane, connection.scalar(_SETTLE, values), now)
+    lane = settle(lane, connection.scalar(_FIND_DUE_AT, {"lane_id": lane.id}), now)  # That may be the end of it.
+    connection.execute(_WRITE, values | {"due_at": lane.due_at, "is_recovering": lane.is_recovering})
     return lane
 
 
 def _list_candidates(connection: Connection, full: Full, now: datetime) -> list[Lane]:
-    names: dict[str, Any] = {name: list(getattr(full, name)) for name in ("accounts", "hosts")}
-    names |= {name: list(getattr(full, name)) for name in ("doubt_accounts", "doubt_hosts")}
-    rows = connection.execute(_LIST_CANDIDATES, names | {"now": now, "soon": now + SOON})
-    return [lane_of_row(row) for row in rows]
+    times = {"now": now, "soon": now + SOON}
+    names = {name: list(getattr(full, name)) for name in ("accounts", "hosts", "doubt_accounts", "doubt_hosts")}
+    if any(names.values()):
+        return [lane_of_row(row) for row in connection.execute(_LIST_CANDIDATES, names | times)]
+    return [lane_of_row(row) for row in connection.execute(_LIST_ALL_CANDIDATES, times)]
 
 
 def _find_wait(
