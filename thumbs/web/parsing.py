@@ -55,6 +55,10 @@ class StrictBlueprint(Blueprint):
 
     ARGUMENTS_PARSER = StrictParser()
 
+    def arguments(self, schema: type[ma.Schema] | ma.Schema, **options: Any) -> Any:
+        """Read arguments by a schema that is built here, once: webargs would build that of a class for each request."""
+        return super().arguments(schema() if isinstance(schema, type) else schema, **options)
+
 
 def refuse_field(name: str, why: str) -> NoReturn:
     """Refuse the request for a member of its body, when only the view can tell that it is wrong."""
