@@ -57,6 +57,11 @@ BREAK_SECONDS: Final = 2.0
 UNAVAILABLE_PAUSE_SECONDS: Final = 1.0
 STORAGE_ERRORS: Final = (sqlite3.Error, RedisError, OSError)
 
+_PUT: Final = "INSERT INTO task (queue, data, priority) VALUES (?, ?, 0)"
+_HAS_ANY: Final = "SELECT 1 FROM task WHERE queue = ? LIMIT 1"
+_FIRST: Final = "SELECT id FROM task WHERE queue = ? ORDER BY priority DESC, id LIMIT 1"
+_TAKE: Final = f"DELETE FROM task WHERE id = ({_FIRST}) RETURNING data"
+
 _TASK_ID = re.compile(r"(\d{16})\.[0-9a-f]{32}")
 T = TypeVar("T")
 
@@ -131,7 +136,8 @@ class RingingSqliteStorage(SqliteStorage):
 
     One thread of a consumer listens, the others wait for their turn. With each of 8 + 32 threads polling on its own, a
     webhook came 42 ms after its POST and the courier used 5 % of a core at rest; with the bell 33 ms and 0.4 %. The
-    bell is a hint, too: a message that nobody heard of is found after POLL_SECONDS.
+    bell is a hint, too: a message that nobody heard of is found after POLL_SECONDS. A message is put and taken by one
+    statement, which is a transaction: Huey's own are three and five.
     """
 
     blocking = True
@@ -141,9 +147,9 @@ class RingingSqliteStorage(SqliteStorage):
         self._turn = threading.Lock()
         self._bell = _open_bell(f"{self.filename}.bell")
 
-    def enqueue(self, data: bytes, priority: float | None = None) -> None:
+    def enqueue(self, data: bytes, priority: float | None = None) -> None:  # noqa: ARG002  Ours have none.
         """Write a message and ring."""
-        super().enqueue(data, priority)
+        self._run(_PUT, self.name, data)
         for bell in self._bell:
             with contextlib.suppress(BlockingIOError):  # Full: it has been ringing for long.
                 os.write(bell, b"!")
@@ -172,12 +178,22 @@ class RingingSqliteStorage(SqliteStorage):
     def _listen(self) -> bytes | None:
         until = time.monotonic() + LISTEN_SECONDS
         while True:
-            data: bytes | None = super().dequeue()
+            data = self._take()
             if data is not None or time.monotonic() >= until:
                 return data
             for bell in select.select(self._bell, [], [], POLL_SECONDS)[0]:
                 with contextlib.suppress(BlockingIOError):  # Another consumer was quicker.
                     os.read(bell, 4096)
+
+    def _take(self) -> bytes | None:
+        """Take the first message; whether there is one is asked before, since that needs no lock."""
+        taken = self._run(_TAKE, self.name) if self._run(_HAS_ANY, self.name) else []
+        return taken[0][0] if taken else None
+
+    def _run(self, statement: str, *values: str | bytes) -> list[Any]:
+        with self.lock:
+            found: list[Any] = self.conn.execute(statement, values).fetchall()
+            return found
 
 
 def _open_bell(path: str) -> list[int]:
@@ -210,6 +226,10 @@ class Queue(Huey):
 
     def is_revoked(self, *_arguments: Any, **_options: Any) -> bool:
         """Tell that nothing is: Huey would ask the storage about each task it has popped, and lose it to an error."""
+        return False
+
+    def delete(self, _key: str) -> bool:
+        """Clear nothing: Huey would write to the storage after each task, to forget that it was revoked."""
         return False
 
     def create_consumer(self, **_options: Any) -> QueueConsumer:
