@@ -57,14 +57,14 @@ class Result:
 def deliver(services: Services, delivery_id: str, *, is_found: bool = False) -> str | None:
     """Make one attempt of the delivery if it is due and its lane may start it. Blocking; idempotent.
 
-    `is_found` tells that it was found to be due just now, and not named by a message: under load every second message
-    is about a delivery that was found meanwhile, and is not worth a transaction. Returns the id of a delivery that may
-    start next; None when there is none, or when this one did not. Raises LedgerUnavailable only.
+    `is_found` tells that it was found to be next just now, and not named by a message: under load nearly every second
+    message is about a delivery whose lane has no slot left, and is not worth a transaction. Returns the id of a
+    delivery that may start next; None when there is none, or when this one did not. Raises LedgerUnavailable only.
     """
     now = services.clock.now()
     lease = services.new_lease(delivery_id, now)
     leased = None
-    if is_found or services.ledger.deliveries.is_due(delivery_id, now):
+    if is_found or services.ledger.deliveries.has_room(delivery_id, services.lane_rules, now):
         leased = _lease(services, lease, now)
     if leased is None:
         logger.debug("the delivery moved on, or has to wait: nothing to do", extra={"delivery_id": delivery_id})
