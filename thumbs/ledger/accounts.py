@@ -73,7 +73,7 @@ class Accounts:
         """Write when the key was last used, unless that was a moment ago."""
         if key.last_used_at is not None and now - key.last_used_at < LAST_USE_PRECISION:
             return
-        with self._database.writing() as connection:
+        with self._database.changing() as connection:
             connection.execute(api_keys.update().where(api_keys.c.id == key.id).values(last_used_at=now))
 
     def revoke_key(self, key_id: str, now: datetime) -> bool:

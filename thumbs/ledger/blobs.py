@@ -18,7 +18,7 @@ class LedgerBlobs:
     def put(self, blob: Blob) -> None:
         """Write the blob under its name, in place of one that is there: putting twice is harmless."""
         row = {name: getattr(blob, name) for name in Blob.__dataclass_fields__}
-        with self._database.writing() as connection:
+        with self._database.changing() as connection:
             upsert(connection, blobs, row)
 
     def find(self, name: str, now: datetime) -> Blob | None:

@@ -72,6 +72,14 @@ class Database:
             yield Connection(self._engine, lent)
             lent.commit()
 
+    @contextmanager
+    def changing(self) -> Iterator[Connection]:
+        """Yield a connection for one statement that writes, which is a transaction by itself: it need not be begun."""
+        with self._write_lock, self._lending() as lent:
+            if not self._is_sqlite:
+                _set_autocommit(lent, wanted=True)
+            yield Connection(self._engine, lent)
+
     def has_table(self, name: str) -> bool:
         """Tell whether there is such a table."""
         try:

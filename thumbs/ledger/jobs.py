@@ -98,6 +98,10 @@ class Jobs:
         the key is one that has not expired.
         """
         rows = [row_of_job(job) | {"dispatched_at": job.created_at} for job in accepted]
+        if len(rows) == 1 and not (batch or key or uploads):
+            with self._database.changing() as connection:
+                connection.execute(_INSERT, rows)
+            return
         with self._database.writing() as connection:
             if key is not None:
                 claim_key(connection, key, accepted[0].created_at)
