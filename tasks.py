@@ -109,8 +109,8 @@ class QueueConsumer(Consumer):
     def _sweep_until_stopped(self) -> None:
         services = self.huey.services
         while True:
-            services.tally.flush()
             try:
+                services.tally.flush()
                 sweep(services, self.huey.process_name)
             except UnavailableError:
                 logger.warning("the sweep could not be made, the next one will be")

@@ -20,7 +20,7 @@ from tests.support.services import (
 )
 from tests.support.sweeps import start_run, sweep_after_lease
 from thumbs.deliver import deliver, dispatch_startable
-from thumbs.domain import Blob, DeliveryStatus, Job, JobStatus
+from thumbs.domain import Blob, DeliveryStatus, Job, JobStatus, Reuse
 from thumbs.errors import QueueUnavailable
 from thumbs.ledger import Ledger
 from thumbs.process import process
@@ -127,13 +127,15 @@ def test_died_after_finishing_before_dispatching_the_delivery(
 def test_died_after_finishing_before_ending_those_that_share_it(
     services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher
 ) -> None:
-    """They are queued as they were, and their messages are gone."""
-    first, second = accept(services), accept(services)
+    """One was just taken, the others are queued as they were, and their messages are gone."""
+    first, second, third = accept(services), accept(services), accept(services)
     with pytest.raises(MachineDied):
         process(replace(services, blobs=DyingBlobs(services.ledger, 2)), first.id)
     assert get_job(services, first.id).status is JobStatus.SUCCEEDED
-    assert get_job(services, second.id).status is JobStatus.QUEUED
+    statuses = [get_job(services, job.id).status for job in (second, third)]
+    assert statuses == [JobStatus.RUNNING, JobStatus.QUEUED]
     assert finish_after_death(services, clock, dispatcher, second).status is JobStatus.SUCCEEDED
+    assert get_job(services, third.id).reused is Reuse.IN_FLIGHT
 
 
 def test_died_while_delivering(

@@ -126,7 +126,8 @@ def test_other_answers_are_kept(headers: dict[str, str]) -> None:
 
 
 def test_shared_cache_keeps_nothing_private_and_hears_s_maxage() -> None:
-    assert not read_as_shared(cache_control="private, max-age=600").may_keep
+    private = read_as_shared(cache_control="private, max-age=600")
+    assert (private.may_keep, private.is_private) == (False, True)
     assert read_as_shared(cache_control="s-maxage=7, max-age=600").fresh_seconds == 7
     assert read(cache_control="s-maxage=7, max-age=600").fresh_seconds == 600
 
@@ -142,7 +143,17 @@ def test_etag_that_cannot_be_sent_back_is_none(etag: str) -> None:
     assert read(etag=etag).etag is None
 
 
-@pytest.mark.parametrize(("text", "kept"), [(tell(-5), tell(-5)), ("yesterday", None), ("99999999999:00:00", None)])
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (tell(-5), tell(-5)),
+        (tell(-5) + " " + "x" * 300, tell(-5)),
+        (tell(-5) + "\0", tell(-5)),
+        ("Mon, 23 Nov 2026 12:00:00 +0200", "Mon, 23 Nov 2026 10:00:00 GMT"),
+        ("yesterday", None),
+        ("99999999999:00:00", None),
+    ],
+)
 def test_last_modified_is_kept_when_it_is_a_date(text: str, kept: str | None) -> None:
     assert read(last_modified=text).last_modified == kept
 
@@ -159,7 +170,14 @@ def test_source_behind_a_redirect_is_as_fresh_as_the_older_of_the_two() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [SourceHttpError(source_status=404), ImageCorrupt(), DecoderTimeout(), DecoderCrashed(), SourceForbidden()],
+    [
+        SourceHttpError(source_status=404),
+        ImageCorrupt(),
+        ImageTooLarge(),
+        DecoderTimeout(),
+        DecoderCrashed(),
+        SourceForbidden(),
+    ],
     ids=lambda error: error.code,
 )
 def test_failure_that_will_come_again_is_lasting(error: JobError) -> None:
@@ -171,7 +189,6 @@ def test_failure_that_will_come_again_is_lasting(error: JobError) -> None:
     [
         SourceHttpError(source_status=503),
         SourceTimeout(),
-        ImageTooLarge(),
         RenderFailed(),
         StorageUnavailable(),
         WorkerLost(),
@@ -180,5 +197,4 @@ def test_failure_that_will_come_again_is_lasting(error: JobError) -> None:
     ids=lambda error: error.code,
 )
 def test_failure_that_may_pass_or_is_not_the_sources_is_not_lasting(error: JobError) -> None:
-    """How large is too large depends on the spec, and the next job may ask for less."""
     assert not is_lasting(error)

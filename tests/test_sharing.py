@@ -22,8 +22,9 @@ from tests.support.services import (
     meanwhile,
 )
 from thumbs.cancel import delete_job
-from thumbs.domain import Caching, EventFilter, Failure, Job, JobStatus, Outcome, Reuse, ThumbnailSpec
+from thumbs.domain import Blob, Caching, EventFilter, Failure, Job, JobStatus, Outcome, Reuse, ThumbnailSpec
 from thumbs.errors import (
+    DecoderTimeout,
     ImageCorrupt,
     JobError,
     RenderFailed,
@@ -37,7 +38,7 @@ from thumbs.intake import accept_job
 from thumbs.ledger import Ledger
 from thumbs.process import process
 from thumbs.services import Services
-from thumbs.sharing import MAX_SHARING, Made, share
+from thumbs.sharing import PAGE_JOBS, SHARE_SECONDS, Made, share
 
 URL = "https://img.example/cat.jpg"
 ETAG = Caching(URL, etag='"v1"')
@@ -202,15 +203,84 @@ def test_store_that_breaks_off_leaves_the_others_to_run_by_themselves(
     assert get_job(services, second.id).status is JobStatus.QUEUED
 
 
-def test_more_jobs_than_one_run_ends_are_led_on_by_the_next(
-    services: Services, dispatcher: RecordingDispatcher
+def test_more_jobs_than_there_is_time_for_are_led_on_by_the_next(
+    services: Services, clock: FrozenClock, dispatcher: RecordingDispatcher, ledger: Ledger
 ) -> None:
-    first, *others = (accept(services) for _ in range(MAX_SHARING + 3))
+    """A thread that ends other jobs must not hold up a stop."""
+
+    class SlowBlobs(UnavailableBlobs):
+        """A store that takes a while."""
+
+        def put(self, blob: Blob) -> None:
+            clock.move(SHARE_SECONDS / 2)
+
+    slow = replace(services, blobs=SlowBlobs())
+    first, *others = (accept(slow) for _ in range(5))
     dispatcher.processed.clear()
+    run(slow, first)
+    statuses = [get_job(slow, job.id).status for job in others]
+    assert statuses == [JobStatus.SUCCEEDED, JobStatus.SUCCEEDED, JobStatus.QUEUED, JobStatus.QUEUED]
+    assert dispatcher.processed == [(others[2].id, 0)]
+
+
+def test_failure_ends_more_jobs_than_are_looked_at_at_once(services: Services, outbound: ScriptedOutbound) -> None:
+    first, *others = (accept(services) for _ in range(PAGE_JOBS + 5))
+    outbound.on_fetch = fail_with(NOT_FOUND)
     run(services, first)
-    statuses = [get_job(services, job.id).status for job in others]
-    assert statuses == [JobStatus.SUCCEEDED] * MAX_SHARING + [JobStatus.QUEUED] * 2
-    assert dispatcher.processed == [(others[MAX_SHARING].id, 0)]
+    assert {get_job(services, job.id).status for job in others} == {JobStatus.FAILED}
+
+
+def test_who_does_not_share_is_dispatched_when_the_other_one_has_ended(
+    services: Services, dispatcher: RecordingDispatcher, outbound: ScriptedOutbound, clock: FrozenClock
+) -> None:
+    """Its own message met the other one at work, and is used up."""
+    outbound.caching = Caching(URL, may_keep=False)
+    late: list[Job] = []
+
+    def come_late() -> None:
+        clock.move(1)
+        late.append(accept(services))
+        process(services, late[0].id)
+
+    outbound.on_fetch = meanwhile(come_late, outbound.on_fetch)
+    first = accept(services)
+    process(services, first.id)
+    assert dispatcher.processed[-1] == (late[0].id, 0)
+
+
+def test_waiting_job_is_dispatched_when_the_one_before_is_cancelled(
+    services: Services, dispatcher: RecordingDispatcher, outbound: ScriptedOutbound
+) -> None:
+    outbound.on_fetch = fail_with(SourceUnreachable())
+    first = run_new(services)
+    second = run_new(services)
+    assert (first.run_count, second.run_count) == (1, 0)
+    delete_job(services, services.ledger.accounts.list_all()[0], first.id)
+    assert dispatcher.processed[-1] == (second.id, 0)
+
+
+def test_job_that_has_moved_on_keeps_its_own_thumbnail(services: Services, outbound: ScriptedOutbound) -> None:
+    """Who ends another job takes it first: its names are written by one of them alone."""
+    first, second = accept(services), accept(services)
+    lease = services.new_lease(second.id, services.clock.now())
+    outbound.on_fetch = meanwhile(lambda: services.ledger.jobs.take(lease, services.clock.now()), outbound.on_fetch)
+    run(services, first)
+    assert read(services, second) is None
+
+
+def test_private_source_is_shared_within_its_account_alone(
+    ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock, outbound: ScriptedOutbound
+) -> None:
+    """RFC 9111 section 5.2.2.7."""
+    outbound.caching = Caching(URL, may_keep=False, is_private=True)
+    services = build_test_services(ledger, dispatcher, clock, outbound=outbound, THUMBS_REUSE="all")
+    other = build_account("other")
+    assert services.ledger.accounts.record(other)
+    first, second = accept(services), accept(services)
+    third = get_job(services, accept_job(services, other, build_new_job()).id)
+    run(services, first)
+    assert get_job(services, second.id).reused is Reuse.IN_FLIGHT
+    assert get_job(services, third.id).status is JobStatus.QUEUED
 
 
 # ── revalidated ─────────────────────────────────────────────────────────────────────────────────────────
@@ -402,10 +472,32 @@ def test_failure_that_may_pass_is_not_remembered(
     assert len(outbound.fetched) == 12
 
 
-def test_failures_are_not_remembered_where_a_setting_says_so(
-    ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock, outbound: ScriptedOutbound
+def test_work_that_takes_too_long_is_refused_and_other_work_with_the_source_is_not(
+    services: Services, sandbox: ScriptedSandbox
 ) -> None:
-    services = build_test_services(ledger, dispatcher, clock, outbound=outbound, THUMBS_FAILURE_CACHE_SECONDS="0")
+    """How long it takes depends on what is asked for."""
+    sandbox.on_render = fail_with(DecoderTimeout())
+    large = ThumbnailSpec(width=1024)
+    for _ in range(3):
+        run_new(services, spec=large)
+    assert run_new(services, spec=large).reused is Reuse.FRESH
+    assert run_new(services).reused is None
+
+
+def test_thumbnail_that_is_fresh_is_used_although_the_source_keeps_failing(
+    services: Services, outbound: ScriptedOutbound
+) -> None:
+    outbound.caching = FRESH
+    run_new(services, spec=ThumbnailSpec(width=7))
+    fail_often(services, outbound, 3)
+    assert run_new(services, spec=ThumbnailSpec(width=7)).status is JobStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("off", [{"THUMBS_FAILURE_CACHE_SECONDS": "0"}, {"THUMBS_REUSE": "off"}])
+def test_failures_are_not_remembered_where_a_setting_says_so(
+    ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock, outbound: ScriptedOutbound, off: dict[str, str]
+) -> None:
+    services = build_test_services(ledger, dispatcher, clock, outbound=outbound, **off)
     fail_often(services, outbound, 5)
     assert len(outbound.fetched) == 5
 

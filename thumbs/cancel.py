@@ -7,6 +7,7 @@ from thumbs.domain import Account, Failure, Job, JobStatus, Outcome
 from thumbs.ending import end_job
 from thumbs.errors import Cancelled, Conflict
 from thumbs.services import Services
+from thumbs.sharing import lead_on
 
 logger = logging.getLogger(__name__)
 
@@ -16,6 +17,7 @@ def delete_job(services: Services, account: Account, job_id: str) -> None:
     job = services.ledger.jobs.get(account.id, job_id)
     if job.status is JobStatus.QUEUED and _cancel(services, job):
         logger.info("job cancelled", extra={"job_id": job.id})
+        lead_on(services, job)
         return
     job = services.ledger.jobs.get(account.id, job_id)
     if job.status in (JobStatus.QUEUED, JobStatus.RUNNING):

@@ -35,7 +35,7 @@ def end_job(
     )
     conclusion = replace(conclusion, result=result)
     jobs = services.ledger.jobs
-    delivery_ids = jobs.finish(lease, conclusion) if lease else jobs.end_queued(conclusion)
+    delivery_ids = jobs.finish(lease, conclusion) if lease else jobs.cancel(conclusion)
     if delivery_ids is None:
         return False
     services.dispatch_deliveries(delivery_ids)

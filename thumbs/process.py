@@ -98,20 +98,23 @@ def _make(services: Services, run: Run) -> Made:
     """Make the thumbnails and store them: again, or from what an earlier job for the same has left."""
     if services.clock.now() >= run.job.expires_at:
         raise Expired
+    known = find_known(services, run.job)
+    if known is not None and services.clock.now() < known.result.fresh_until:
+        return _store(services, run, known.reuse(Reuse.FRESH))
     failures = find_failures(services, run.job)
     if failures is not None and failures.count >= services.settings.failure_cache_failures:
         return Made(Outcome(JobStatus.FAILED, error=failures.last, reused=Reuse.FRESH), {})
-    known = find_known(services, run.job)
-    if known is not None and services.clock.now() < known.result.fresh_until:
-        made = known.reuse(Reuse.FRESH)
-    else:
-        made = _fetch_and_decode(services, run, known)
+    made = _store(services, run, _fetch_and_decode(services, run, known))
+    note_success(services, run.job, failures)
+    return made
+
+
+def _store(services: Services, run: Run, made: Made) -> Made:
     began = services.clock.monotonic()
     try:
         store_all(services, run.job, made)
     finally:
         _note_duration(services, run, "stored", began)
-    note_success(services, run.job, failures)
     return made
 
 

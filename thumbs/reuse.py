@@ -11,13 +11,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from typing import Final
 from urllib.request import parse_http_list
 
 from thumbs import __version__
 from thumbs.domain import Caching, ThumbnailSpec
-from thumbs.errors import DecodeError, DecoderCrashed, FetchError, ImageTooLarge, JobError
+from thumbs.errors import DecodeError, DecoderCrashed, DecoderTimeout, FetchError, ImageTooLarge, JobError
 
 MAX_FRESH_SECONDS: Final = 31_536_000.0
 """A year: RFC 9111 has no limit, datetime has."""
@@ -44,28 +44,28 @@ def name_work(scope: str, source: str, spec: ThumbnailSpec, variants: Mapping[st
 
 
 def is_lasting(error: JobError) -> bool:
-    """Tell whether a source that failed so is likely to fail again, whatever is asked for.
+    """Tell whether a source that failed so is likely to fail again; one that kills decoders is, though retried."""
+    return isinstance(error, DecoderCrashed) or (isinstance(error, (FetchError, DecodeError)) and not error.retryable)
 
-    One that kills decoders is, though it is tried twice. How large is too large depends on the spec.
-    """
-    if isinstance(error, ImageTooLarge) or not isinstance(error, (FetchError, DecodeError)):
-        return False
-    return not error.retryable or isinstance(error, DecoderCrashed)
+
+def depends_on_work(error: JobError) -> bool:
+    """Tell whether another spec might fare better: what takes too much memory or time depends on it."""
+    return isinstance(error, (DecoderCrashed, DecoderTimeout, ImageTooLarge))
 
 
 def read_caching(url: str, headers: Mapping[str, str], now: datetime, *, is_shared: bool) -> Caching:
     """Read what an answer says of its use by caches; `headers` are looked up in any case, as requests' are."""
     directives = _parse_directives(headers.get("Cache-Control", ""))
     may_keep = not ("no-store" in directives or headers.get("Vary", "").strip() == "*")
-    if is_shared and "private" in directives:
-        may_keep = False
+    is_private = is_shared and "private" in directives
     lifetime_seconds = _read_lifetime(directives, headers, is_shared=is_shared)
     return Caching(
         url=url,
-        may_keep=may_keep,
+        may_keep=may_keep and not is_private,
+        is_private=is_private,
         fresh_seconds=max(0.0, lifetime_seconds - _read_age(headers, now)),
         etag=_read_etag(headers.get("ETag")),
-        last_modified=headers.get("Last-Modified") if _parse_date(headers.get("Last-Modified")) else None,
+        last_modified=_read_date(headers.get("Last-Modified")),
     )
 
 
@@ -74,6 +74,7 @@ def pass_on(redirect: Caching, target: Caching) -> Caching:
     return replace(
         target,
         may_keep=redirect.may_keep and target.may_keep,
+        is_private=redirect.is_private or target.is_private,
         fresh_seconds=min(redirect.fresh_seconds, target.fresh_seconds),
     )
 
@@ -123,6 +124,12 @@ def _parse_date(text: str | None) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return moment.replace(tzinfo=moment.tzinfo or UTC)
+
+
+def _read_date(text: str | None) -> str | None:
+    """Read a date, as one that can be kept and sent back: a parser of dates forgives whatever stands behind it."""
+    moment = _parse_date(text)
+    return format_datetime(moment.astimezone(UTC), usegmt=True) if moment else None
 
 
 def _read_etag(text: str | None) -> str | None:

@@ -15,12 +15,13 @@ from thumbs.domain import Blob, Caching, Failure, Job, JobStatus, Outcome, Resul
 from thumbs.ending import end_job
 from thumbs.errors import JobError, StorageUnavailable, UnavailableError
 from thumbs.retries import add_seconds
-from thumbs.reuse import is_lasting, name_source
+from thumbs.reuse import depends_on_work, is_lasting, name_source
 from thumbs.services import Services
 
-MAX_SHARING: Final = 200
-"""Jobs that one run ends beside its own, at about 3 ms each; should there be more, the next one runs again."""
-
+SHARE_SECONDS: Final = 10.0
+"""For how long a worker's thread ends other jobs beside its own, at about 5 ms each; the next one leads the rest. It is
+half of what a stop may take."""
+PAGE_JOBS: Final = 100
 SHARED_STAGES: Final = frozenset({"fetch", "decode", "render"})
 """Where a failure is the source's; what else goes wrong is one job's own."""
 
@@ -66,26 +67,26 @@ def find_known(services: Services, job: Job) -> Known | None:
 
 
 def find_failures(services: Services, job: Job) -> SourceFailures | None:
-    """Find how the job's source has failed lately; None when it has not, or is not remembered to."""
-    if job.source_url is None or not services.settings.failure_cache_seconds:
-        return None
-    return services.ledger.results.find_failures(_name_source(services, job), services.clock.now())
+    """Find how the job's source, or this work with it, has failed lately; None when it has not."""
+    found = [services.ledger.results.find_failures(key, services.clock.now()) for key in _list_keys(services, job)]
+    return max((each for each in found if each), key=lambda each: each.count, default=None)
 
 
 def note_failure(services: Services, job: Job, error: JobError) -> None:
     """Remember that the job's source has failed, where the next job's would fail as well."""
-    seconds = services.settings.failure_cache_seconds
-    if job.source_url is None or not seconds or not is_lasting(error):
+    keys = _list_keys(services, job)
+    if not keys or not is_lasting(error):
         return
     now = services.clock.now()
-    source_key = _name_source(services, job)
-    services.ledger.results.record_failure(source_key, Failure.of(error), add_seconds(now, seconds), now)
+    until = add_seconds(now, services.settings.failure_cache_seconds)
+    key = keys[1] if depends_on_work(error) else keys[0]
+    services.ledger.results.record_failure(key, Failure.of(error), until, now)
 
 
 def note_success(services: Services, job: Job, failures: SourceFailures | None) -> None:
     """Forget the failures that there were: only those in a row count."""
-    if failures is not None:
-        services.ledger.results.forget_failures(_name_source(services, job))
+    for key in _list_keys(services, job) if failures else ():
+        services.ledger.results.forget_failures(key)
 
 
 def store_all(services: Services, job: Job, made: Made) -> None:
@@ -108,32 +109,64 @@ def build_result(job: Job, made: Made, now: datetime) -> Result | None:
 def share(services: Services, job: Job, made: Made) -> None:
     """End the queued jobs that ask for the same as this one, which has ended, with what has come of it.
 
-    Those that came after the source was asked do not share what its server wants to be used by nobody else.
+    Those that came after the source was asked do not share what its server wants to be used by nobody else. Who is
+    left, is led on.
     """
     error = made.outcome.error
-    if job.reuse_key is None or (error is not None and error.stage not in SHARED_STAGES):
-        return
-    is_open = made.caching is None or made.caching.may_keep
-    until = services.clock.now() if is_open or made.asked_at is None else made.asked_at
-    sharing = services.ledger.jobs.list_sharing(job, until, MAX_SHARING + 1)
-    for other in sharing[:MAX_SHARING]:
-        _end_alike(services, other, made)
-    for other in sharing[MAX_SHARING:]:
-        services.dispatch_job(other.id)
+    if job.reuse_key is not None and (error is None or error.stage in SHARED_STAGES):
+        _share_until(services, job, made, services.clock.monotonic() + SHARE_SECONDS)
+    lead_on(services, job)
 
 
-def _end_alike(services: Services, job: Job, made: Made) -> None:
-    try:
-        store_all(services, job, made)
-    except StorageUnavailable:
-        logger.warning("what is shared could not be stored: the job runs by itself", extra={"job_id": job.id})
-        return
+def lead_on(services: Services, job: Job) -> None:
+    """Dispatch the oldest job that has waited for this one's end, and not shared it: its message is used up."""
+    if job.reuse_key is not None:
+        for other in services.ledger.jobs.list_sharing(job.reuse_key, 1):
+            services.dispatch_job(other.id, max(0.0, (other.run_at - services.clock.now()).total_seconds()))
+
+
+def _share_until(services: Services, job: Job, made: Made, until: float) -> None:
+    """End one after the other; a page of which none could be ended is the last."""
+    has_ended = True
+    while has_ended:
+        has_ended = False
+        for other in services.ledger.jobs.list_sharing(job.reuse_key or "", PAGE_JOBS):
+            if services.clock.monotonic() >= until:
+                return
+            if _may_share(job, other, made):
+                has_ended |= _end_alike(services, other, made)
+
+
+def _may_share(job: Job, other: Job, made: Made) -> bool:
+    caching = made.caching
+    if caching is None or caching.may_keep:
+        return True
+    is_early = made.asked_at is not None and other.created_at <= made.asked_at
+    return is_early and (not caching.is_private or other.account_id == job.account_id)
+
+
+def _end_alike(services: Services, job: Job, made: Made) -> bool:
+    """End a queued job with what another one has made; False when it has moved on, or its thumbnails cannot be kept.
+
+    It is taken first: what is stored under its names is by whoever runs it.
+    """
     now = services.clock.now()
-    outcome = replace(made.outcome, inline=made.bodies.get(None) if job.is_inline else None, reused=Reuse.IN_FLIGHT)
-    waited_ms = round((now - job.created_at) / timedelta(milliseconds=1))
-    begun = replace(job, started_at=job.started_at or now)
-    if end_job(services, begun, None, outcome, {"queued": max(0, waited_ms)}):
-        logger.info("job ended with another one's run", extra={"job_id": job.id, "status": str(outcome.status)})
+    lease = services.new_lease(job.id, now)
+    taken = services.ledger.jobs.take(lease, now)
+    if taken is None:
+        return False
+    with services.held_leases.hold(lease, lambda: services.ledger.jobs.requeue(lease, now, now)):
+        try:
+            store_all(services, taken, made)
+        except StorageUnavailable:
+            logger.warning("what is shared could not be stored: the job runs by itself", extra={"job_id": job.id})
+            services.ledger.jobs.requeue(lease, now, now)
+            return False
+        outcome = replace(made.outcome, inline=made.bodies.get(None) if job.is_inline else None, reused=Reuse.IN_FLIGHT)
+        waited_ms = max(0, round((now - job.created_at) / timedelta(milliseconds=1)))
+        if end_job(services, taken, lease, outcome, {"queued": waited_ms}):
+            logger.info("job ended with another one's run", extra={"job_id": job.id, "status": str(outcome.status)})
+    return True
 
 
 def _load(services: Services, job: Job) -> dict[str | None, bytes] | None:
@@ -165,5 +198,8 @@ def _store(services: Services, job: Job, variant: str | None, thumbnail: Thumbna
         raise StorageUnavailable(str(error)) from error
 
 
-def _name_source(services: Services, job: Job) -> str:
-    return name_source(services.get_scope(job.account_id), job.source_url or "")
+def _list_keys(services: Services, job: Job) -> list[str]:
+    """List what failures are remembered by: the source, and the work; nothing where they are not remembered."""
+    if job.source_url is None or job.reuse_key is None or not services.settings.failure_cache_seconds:
+        return []
+    return [name_source(services.get_scope(job.account_id), job.source_url), job.reuse_key]

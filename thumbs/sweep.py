@@ -14,6 +14,7 @@ from thumbs.ending import end_batch, end_job
 from thumbs.errors import WorkerLost
 from thumbs.retries import MAX_RUNS, add_seconds, decide_next_attempt, repeat
 from thumbs.services import Services
+from thumbs.sharing import lead_on
 
 BATCH: Final = 500
 """Rows that one step takes at most: a sweep is short, the next one goes on."""
@@ -48,6 +49,7 @@ def _end_lost_runs(services: Services, now: datetime) -> None:
         if job.run_count >= MAX_RUNS:
             logger.warning("the job's workers were lost too often: it fails", extra=told)
             end_job(services, job, stale, Outcome(JobStatus.FAILED, error=Failure.of(WorkerLost())), {})
+            lead_on(services, job)
         elif services.ledger.jobs.requeue(stale, now, now):
             logger.warning("the job's worker was lost: it is queued again", extra=told)
             services.dispatch_job(job.id)
@@ -110,6 +112,7 @@ def _forget(services: Services, now: datetime) -> None:
         "event_count": ledger.events.forget_expired(since, BATCH),
         "lane_count": ledger.lanes.forget_idle(since, BATCH),
         "secret_count": ledger.endpoints.forget_expired_secrets(now, BATCH),
+        "upload_count": ledger.uploads.forget_abandoned(BATCH),
         "source_failure_count": ledger.results.forget_expired_failures(now, BATCH),
         "idempotency_key_count": ledger.idempotency_keys.forget_expired(now, BATCH),
         "thumbnail_count": services.blobs.delete_expired(now, BATCH),

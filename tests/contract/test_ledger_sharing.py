@@ -5,6 +5,8 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
+from sqlalchemy.engine import Engine
+
 from tests.support.builders import (
     NOW,
     build_job,
@@ -19,6 +21,7 @@ from tests.support.races import race
 from thumbs.domain import Failure, Job, JobStatus, Result, SourceFailures
 from thumbs.errors import SourceHttpError
 from thumbs.ledger import Ledger
+from thumbs.ledger.tables import jobs
 
 KEY = "ab" * 32
 LATER = NOW + timedelta(seconds=60)
@@ -106,26 +109,30 @@ def test_job_does_not_wait_for_one_that_was_handed_back(ledger: Ledger) -> None:
 
 def test_queued_jobs_for_the_same_are_listed_in_their_order(ledger: Ledger) -> None:
     first, second, third, running = record_same(ledger, 4)
+    later = record_job(ledger, account_id=first.account_id, reuse_key=KEY, run_at=LATER)
     record_job(ledger)
-    record_job(ledger, account_id=first.account_id, reuse_key=KEY, created_at=LATER)
     assert lease(ledger, running) is not None
-    assert ledger.jobs.list_sharing(running, NOW, 10) == [first, second, third]
-    assert ledger.jobs.list_sharing(running, NOW, 2) == [first, second]
+    assert ledger.jobs.list_sharing(KEY, 10) == [first, second, third, later]
+    assert ledger.jobs.list_sharing(KEY, 2) == [first, second]
 
 
-def test_queued_job_ends_with_event_and_delivery(ledger: Ledger) -> None:
-    [job] = record_same(ledger, 1)
-    conclusion = succeed(replace(job, started_at=NOW))
-    delivery_ids = ledger.jobs.end_queued(conclusion)
-    assert delivery_ids == [conclusion.deliveries[0].id]
-    assert ledger.jobs.find(job.id) == conclusion.job
+def test_job_that_is_taken_is_nobody_elses_and_no_run_is_counted(ledger: Ledger) -> None:
+    first, second = record_same(ledger, 2)
+    taken = ledger.jobs.take(build_lease(first.id), LATER)
+    assert taken is not None
+    assert (taken.status, taken.run_count, taken.started_at) == (JobStatus.RUNNING, 0, LATER)
+    assert ledger.jobs.take(build_lease(first.id, "other"), LATER) is None
+    assert lease(ledger, second) is None
+    assert ledger.jobs.finish(build_lease(first.id), succeed(taken)) is not None
 
 
-def test_job_that_runs_is_not_ended_as_a_queued_one(ledger: Ledger) -> None:
-    [job] = record_same(ledger, 1)
-    running = lease(ledger, job)
-    assert ledger.jobs.end_queued(succeed(job)) is None
-    assert ledger.jobs.find(job.id) == running
+def test_jobs_that_wait_for_another_ones_run_are_not_dispatched_again(ledger: Ledger) -> None:
+    """However many: a message would do nothing for them."""
+    first, *others = record_same(ledger, 4)
+    assert lease(ledger, first) is not None
+    assert ledger.jobs.claim_undispatched(LATER, LATER, 10) == []
+    assert ledger.jobs.hand_back(build_lease(first.id), LATER, NOW)
+    assert set(ledger.jobs.claim_undispatched(LATER, LATER, 10)) == {job.id for job in others}
 
 
 # ── results ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -211,7 +218,7 @@ def test_upload_is_kept_while_its_job_is_not_final(ledger: Ledger) -> None:
 
 def test_upload_of_a_job_that_ends_while_it_is_queued_goes_too(ledger: Ledger) -> None:
     job = record_upload(ledger, b"image")
-    assert ledger.jobs.end_queued(fail(job)) is not None
+    assert ledger.jobs.cancel(fail(job)) is not None
     assert ledger.uploads.find(job.id) is None
 
 
@@ -224,3 +231,18 @@ def test_uploads_are_measured(ledger: Ledger) -> None:
 
 def test_job_with_a_url_has_no_upload(ledger: Ledger) -> None:
     assert ledger.uploads.find(record_job(ledger).id) is None
+
+
+def test_upload_is_forgotten_with_its_job(ledger: Ledger) -> None:
+    job = record_upload(ledger, b"image")
+    ledger.jobs.forget(job)
+    assert ledger.uploads.count_bytes() == 0
+
+
+def test_upload_whose_job_another_release_has_ended_is_forgotten(ledger: Ledger, engine: Engine) -> None:
+    """That release knows of no uploads."""
+    ended, waiting = record_upload(ledger, b"12345"), record_upload(ledger, b"123")
+    with engine.begin() as connection:
+        connection.execute(jobs.update().where(jobs.c.id == ended.id).values(status="failed"))
+    assert ledger.uploads.forget_abandoned(10) == 1
+    assert (ledger.uploads.count_bytes(), ledger.uploads.find(waiting.id)) == (3, b"123")

@@ -89,6 +89,14 @@ def test_list_that_is_too_long_is_refused_before_its_items_are_looked_at(shared_
     assert len(answer.data) < 1_000
 
 
+def test_list_within_a_list_is_measured_too(shared_client: FlaskClient) -> None:
+    variants = b",".join([b"{}"] * 20_000)
+    body = b'{"jobs": [{"source_url": "https://img.example/cat.jpg", "variants": [' + variants + b"]}]}"
+    answer = shared_client.post("/v1/batches", data=body, content_type="application/json")
+    check_problem(answer, 422)
+    assert len(answer.data) < 1_000
+
+
 @pytest.mark.parametrize(
     "query",
     ["limit=" + "9" * 5_000, "x=1" * 2_000, "&".join(f"a[{n}]=1" for n in range(2_000)), "cursor=%00", "limit=%ff&%ff"],

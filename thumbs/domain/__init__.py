@@ -25,6 +25,7 @@ from thumbs.domain.images import (
 from thumbs.domain.jobs import (
     FINAL_JOB_STATUSES,
     JOB_MOVES,
+    OPEN_JOB_STATUSES,
     Batch,
     Failure,
     IdempotencyKey,
@@ -74,6 +75,7 @@ __all__ = [
     "EVENT_PATTERNS",
     "FINAL_JOB_STATUSES",
     "JOB_MOVES",
+    "OPEN_JOB_STATUSES",
     "Account",
     "Announcement",
     "Answer",

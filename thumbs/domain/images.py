@@ -135,11 +135,13 @@ class Caching:
     """What a source's server says of its answer: for how long it is good, and by what to ask whether it has changed.
 
     `url` is the one that it came from, behind all redirects; only there do `etag` and `last_modified` mean anything.
-    Without `may_keep` nothing of it may be used for a request that came later.
+    Without `may_keep` nothing of it may be used for a request that came later; what `is_private` never for another
+    account.
     """
 
     url: str
     may_keep: bool = True
+    is_private: bool = False
     fresh_seconds: float = 0.0
     etag: str | None = None
     last_modified: str | None = None

@@ -20,18 +20,16 @@ class JobStatus(StrEnum):
 
 
 FINAL_JOB_STATUSES = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED})
+OPEN_JOB_STATUSES = frozenset(JobStatus) - FINAL_JOB_STATUSES
 
 
 JOB_MOVES: Mapping[JobStatus, frozenset[JobStatus]] = {
-    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.SUCCEEDED, JobStatus.FAILED}),
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.FAILED}),
     JobStatus.RUNNING: frozenset({JobStatus.QUEUED, JobStatus.SUCCEEDED, JobStatus.FAILED}),
     JobStatus.SUCCEEDED: frozenset(),
     JobStatus.FAILED: frozenset(),
 }
-"""The legal moves of a job; the ledger's conditional UPDATEs name them.
-
-From queued straight to the end go jobs that are cancelled, and those that share another one's run.
-"""
+"""The legal moves of a job; the ledger's conditional UPDATEs name them."""
 
 
 class Reuse(StrEnum):

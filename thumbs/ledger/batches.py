@@ -1,17 +1,14 @@
 """Batches: jobs that were accepted together, and their common end."""
 
 from datetime import datetime
-from typing import Final
 
 import sqlalchemy as sa
 
-from thumbs.domain import FINAL_JOB_STATUSES, Announcement, Batch, JobStatus
+from thumbs.domain import OPEN_JOB_STATUSES, Announcement, Batch, JobStatus
 from thumbs.errors import NotFound
 from thumbs.ledger.database import Database
 from thumbs.ledger.events import delete_events, write_announcement
 from thumbs.ledger.tables import batches, events, jobs
-
-OPEN_STATUSES: Final = sorted(set(JobStatus) - FINAL_JOB_STATUSES)
 
 
 class Batches:
@@ -66,7 +63,7 @@ class Batches:
         return len(ids)
 
     def _list_done(self, condition: sa.ColumnElement[bool], limit: int) -> list[Batch]:
-        has_open = sa.exists().where(jobs.c.batch_id == batches.c.id, jobs.c.status.in_(OPEN_STATUSES))
+        has_open = sa.exists().where(jobs.c.batch_id == batches.c.id, jobs.c.status.in_(sorted(OPEN_JOB_STATUSES)))
         query = sa.select(batches).where(condition, batches.c.finished_at.is_(None), ~has_open)
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(batches.c.created_at).limit(limit))

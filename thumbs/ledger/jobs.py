@@ -2,7 +2,7 @@
 
 A run is leased: its token must still be the row's when the run ends, so a worker that was thought dead and comes back
 changes nothing. Of jobs with one `reuse_key` one runs at a time; the others stay queued, and share its end. A job ends
-in `finish` or `end_queued`: with its event and its deliveries, in one transaction.
+in `finish` or `cancel`: with its event and its deliveries, in one transaction.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from thumbs.ledger.results import write_result
 from thumbs.ledger.rows import job_of_row, row_of_batch, row_of_job
 from thumbs.ledger.tables import batches, jobs
 from thumbs.ledger.upkeep import delete_jobs
-from thumbs.ledger.uploads import delete_upload, write_uploads
+from thumbs.ledger.uploads import delete_uploads, write_uploads
 
 _ID: Final[sa.BindParameter[Any]] = sa.bindparam("job_id")
 _NOW: Final[sa.BindParameter[Any]] = sa.bindparam("now", type_=jobs.c.started_at.type)
@@ -34,14 +34,13 @@ _ENDED: Final = ("status", "started_at", "finished_at", "timings_ms", *_RESULT)
 _FIND = Prepared(sa.select(jobs).where(jobs.c.id == _ID))
 _INSERT = Prepared(jobs.insert())
 _other = jobs.alias()
-_IS_AT_WORK = sa.or_(
-    _other.c.status == JobStatus.RUNNING,
-    sa.and_(_other.c.status == JobStatus.QUEUED, _other.c.run_count > 0, _other.c.run_at > _NOW),
+_HAS_SAME: Final = (_other.c.reuse_key == jobs.c.reuse_key, _other.c.id != jobs.c.id)
+_IS_RUNNING: Final = (_other.c.status == JobStatus.RUNNING,)
+_IS_TO_RUN_AGAIN: Final = (_other.c.status == JobStatus.QUEUED, _other.c.run_at > _NOW, _other.c.run_count > 0)
+_IS_ALONE: Final = tuple(
+    ~sa.exists().where(*_HAS_SAME, *is_at_work).correlate(jobs) for is_at_work in (_IS_RUNNING, _IS_TO_RUN_AGAIN)
 )
-"""Running, or waiting for its next run after one that failed."""
-_IS_ALONE: Final = ~(
-    sa.exists().where(_other.c.reuse_key == jobs.c.reuse_key, _other.c.id != jobs.c.id, _IS_AT_WORK).correlate(jobs)
-)
+"""No other job for the same is at work. Two conditions: for one with an OR, SQLite looks at every job of the key."""
 _LOCK_KEY = Prepared(
     sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(jobs.c.reuse_key, 0))).where(
         jobs.c.id == _ID, jobs.c.status == JobStatus.QUEUED, jobs.c.reuse_key.is_not(None)
@@ -50,10 +49,21 @@ _LOCK_KEY = Prepared(
 """PostgreSQL: lets one transaction at a time look for others at the same work; SQLite has one writer anyway."""
 _LEASE = Prepared(
     jobs.update()
-    .where(jobs.c.id == _ID, jobs.c.status == JobStatus.QUEUED, jobs.c.run_at <= _NOW, _IS_ALONE)
+    .where(jobs.c.id == _ID, jobs.c.status == JobStatus.QUEUED, jobs.c.run_at <= _NOW, *_IS_ALONE)
     .values(
         status=JobStatus.RUNNING,
         run_count=jobs.c.run_count + 1,
+        started_at=sa.func.coalesce(jobs.c.started_at, _NOW),
+        lease_token=_TOKEN,
+        lease_until=sa.bindparam("until"),
+    )
+    .returning(jobs)
+)
+_TAKE = Prepared(
+    jobs.update()
+    .where(jobs.c.id == _ID, jobs.c.status == JobStatus.QUEUED)
+    .values(
+        status=JobStatus.RUNNING,
         started_at=sa.func.coalesce(jobs.c.started_at, _NOW),
         lease_token=_TOKEN,
         lease_until=sa.bindparam("until"),
@@ -67,12 +77,8 @@ _FINISH = Prepared(
 )
 _LIST_SHARING = Prepared(
     sa.select(jobs)
-    .where(
-        jobs.c.reuse_key == sa.bindparam("reuse_key"),
-        jobs.c.status == JobStatus.QUEUED,
-        jobs.c.created_at <= sa.bindparam("until"),
-    )
-    .order_by(jobs.c.id)
+    .where(jobs.c.reuse_key == sa.bindparam("reuse_key"), jobs.c.status == JobStatus.QUEUED)
+    .order_by(jobs.c.run_at, jobs.c.id)
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
 
@@ -166,7 +172,7 @@ class Jobs:
                 return None
             return _write_end(connection, conclusion)
 
-    def end_queued(self, conclusion: Conclusion) -> list[str] | None:
+    def cancel(self, conclusion: Conclusion) -> list[str] | None:
         """End a job that is queued, with its event and deliveries, in one transaction; None when it is not queued."""
         job = conclusion.job
         move = jobs.update().where(jobs.c.id == job.id, jobs.c.status == JobStatus.QUEUED).values(**_ended(job))
@@ -180,11 +186,21 @@ class Jobs:
         with self._database.writing() as connection:
             delete_jobs(connection, [job.id])
 
-    def list_sharing(self, job: Job, until: datetime, limit: int) -> list[Job]:
-        """List queued jobs that ask for the same as this one, and did so by then; oldest first."""
-        same = {"reuse_key": job.reuse_key, "until": until, "limit": limit}
+    def take(self, lease: Lease, now: datetime) -> Job | None:
+        """Take a queued job that another one's run is to end, so that nobody else does; None when it is not queued.
+
+        No run is counted.
+        """
+        values = {"job_id": lease.id, "now": now, "token": lease.token, "until": lease.until}
+        with self._database.changing() as connection:
+            row = connection.execute(_TAKE, values).one_or_none()
+        return job_of_row(row) if row is not None else None
+
+    def list_sharing(self, reuse_key: str, limit: int) -> list[Job]:
+        """List queued jobs with this key, those that are due first; oldest first."""
         with self._database.reading() as connection:
-            return [job_of_row(row) for row in connection.execute(_LIST_SHARING, same)]
+            rows = connection.execute(_LIST_SHARING, {"reuse_key": reuse_key, "limit": limit})
+            return [job_of_row(row) for row in rows]
 
     def count_queued(self, limit: int) -> int:
         """Count the queued jobs, also those whose time has not come, up to a limit."""
@@ -211,17 +227,20 @@ class Jobs:
             return [(job_of_row(row), _lease_of(row)) for row in connection.execute(query)]
 
     def claim_undispatched(self, now: datetime, since: datetime, limit: int) -> list[str]:
-        """Claim due queued jobs last dispatched before `since`, to be dispatched again; marks them as dispatched."""
+        """Claim due queued jobs last dispatched before `since`, to be dispatched again; marks them as dispatched.
+
+        Those that wait for another one's run are left alone: a message would do nothing for them.
+        """
         due = (
             sa.select(jobs.c.id)
-            .where(jobs.c.status == JobStatus.QUEUED, jobs.c.dispatched_at < since, jobs.c.run_at <= now)
+            .where(jobs.c.status == JobStatus.QUEUED, jobs.c.dispatched_at < since, jobs.c.run_at <= _NOW, *_IS_ALONE)
             .order_by(jobs.c.dispatched_at)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
         claim = jobs.update().where(jobs.c.id.in_(due)).values(dispatched_at=now).returning(jobs.c.id)
         with self._database.writing() as connection:
-            return list(connection.scalars(claim))
+            return list(connection.scalars(claim, {"now": now}))
 
     def _find(self, query: Prepared | sa.Select[Any], values: dict[str, Any]) -> Job | None:
         with self._database.reading() as connection:
@@ -232,7 +251,7 @@ class Jobs:
 def _write_end(connection: Connection, conclusion: Conclusion) -> list[str]:
     """Write what comes with the end of a job; returns the ids of the deliveries to dispatch at once."""
     if conclusion.job.source_url is None:
-        delete_upload(connection, conclusion.job.id)
+        delete_uploads(connection, [conclusion.job.id])
     if conclusion.result is not None:
         write_result(connection, conclusion.result)
     return write_announcement(connection, conclusion)

@@ -161,7 +161,7 @@ jobs = sa.Table(
     sa.Index("ix_jobs_dispatched", "status", "dispatched_at"),
     sa.Index("ix_jobs_due", "status", "run_at"),
     sa.Index("ix_jobs_lease", "status", "lease_until"),
-    sa.Index("ix_jobs_reuse", "reuse_key", "status"),
+    sa.Index("ix_jobs_reuse", "reuse_key", "status", "run_at"),
     sa.Index("ix_jobs_expires", "expires_at"),
 )
 

@@ -11,6 +11,7 @@ from thumbs.ledger.database import Database, insert_new, upsert
 from thumbs.ledger.events import delete_events
 from thumbs.ledger.results import delete_results
 from thumbs.ledger.tables import events, heartbeats, idempotency_keys, jobs, locks
+from thumbs.ledger.uploads import delete_uploads
 
 TIME_QUERIES: Final = {
     "sqlite": "SELECT (julianday('now') - 2440587.5) * 86400",
@@ -93,5 +94,6 @@ def delete_jobs(connection: Connection, ids: list[str]) -> None:
     """Delete jobs with all that hangs on them, inside the caller's transaction."""
     delete_events(connection, events.c.job_id.in_(ids))
     delete_results(connection, ids)
+    delete_uploads(connection, ids)
     connection.execute(idempotency_keys.delete().where(idempotency_keys.c.resource_id.in_(ids)))
     connection.execute(jobs.delete().where(jobs.c.id.in_(ids)))

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
+from thumbs.domain import OPEN_JOB_STATUSES
 from thumbs.ledger.connection import Connection
 from thumbs.ledger.database import Database
-from thumbs.ledger.tables import uploads
+from thumbs.ledger.tables import jobs, uploads
 
 
 class Uploads:
@@ -26,6 +27,13 @@ class Uploads:
         with self._database.reading() as connection:
             return connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(uploads.c.size_bytes), 0))) or 0
 
+    def forget_abandoned(self, limit: int) -> int:
+        """Delete up to `limit` sources whose jobs another release has ended, and tell how many."""
+        is_open = sa.exists().where(jobs.c.id == uploads.c.job_id, jobs.c.status.in_(sorted(OPEN_JOB_STATUSES)))
+        abandoned = sa.select(uploads.c.job_id).where(~is_open).limit(limit)
+        with self._database.writing() as connection:
+            return connection.execute(uploads.delete().where(uploads.c.job_id.in_(abandoned))).rowcount
+
 
 def write_uploads(connection: Connection, sources: Mapping[str, bytes]) -> None:
     """Write the sources of jobs, by the jobs' ids, inside the caller's transaction."""
@@ -33,6 +41,6 @@ def write_uploads(connection: Connection, sources: Mapping[str, bytes]) -> None:
     connection.execute(uploads.insert(), rows)
 
 
-def delete_upload(connection: Connection, job_id: str) -> None:
-    """Delete the source of a job, inside the caller's transaction."""
-    connection.execute(uploads.delete().where(uploads.c.job_id == job_id))
+def delete_uploads(connection: Connection, job_ids: list[str]) -> None:
+    """Delete the sources of jobs, inside the caller's transaction."""
+    connection.execute(uploads.delete().where(uploads.c.job_id.in_(job_ids)))

@@ -41,7 +41,7 @@ def allow_source() -> None:
     """Let a request bring its source along: THUMBS_MAX_UPLOAD_BYTES in base64, beside what any body may have."""
     if request.method == "POST":
         groups_of_3 = -(-get_services().settings.max_upload_bytes // 3)
-        request.max_content_length = MAX_BODY_BYTES + groups_of_3 * 4
+        request.max_content_length = MAX_BODY_BYTES + groups_of_3 * 4 * 9 // 8  # .NET writes `+` as six characters.
 
 
 @blueprint.post("")
@@ -69,6 +69,7 @@ def create_job(body: dict[str, Any], headers: dict[str, Any]) -> Response:
     """
     services = get_services()
     accepted = accept_job(services, g.account, build_new_job(body), key=headers["idempotency_key"])
+    body.clear()  # Of a source that came along: whoever waits holds no memory.
     wait_seconds = parse_wait(headers["prefer"])
     job = get_waiting_room().wait_for_end(services.ledger.jobs.get(g.account.id, accepted.id), wait_seconds)
     response = _render(job, wait_seconds)

@@ -30,9 +30,8 @@ class StrictParser(FlaskParser):
         """Parse the body; where the schema says that it is optional, nothing at all is fine, of whatever type."""
         if getattr(schema, "is_body_optional", False) and not _read_body(req):
             return missing
-        if getattr(schema, "takes_form", False) and req.mimetype == FORM_TYPE:
-            return _read_form(req, schema)
-        value = super().load_json(req, schema)
+        is_form = getattr(schema, "takes_form", False) and req.mimetype == FORM_TYPE
+        value = _read_form(req, schema) if is_form else super().load_json(req, schema)
         if isinstance(value, dict):
             _check_lengths(value, schema)
         return value
@@ -43,7 +42,7 @@ class StrictParser(FlaskParser):
             raise UnsupportedMediaType("Send the body as application/json.")
         if req.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise UnsupportedMediaType("Send the body as it is, without a Content-Encoding.")
-        body = _read_body(req)
+        body = _read_body(req, is_kept=False)
         _check_structure(body)
         value = parse_json(body)
         _check_rest(body, value)
@@ -65,10 +64,10 @@ def refuse_field(name: str, why: str) -> NoReturn:
     abort(422, messages={"json": {name: [why]}})
 
 
-def _read_body(req: Request) -> bytes:
-    """Read the body to its end, or to MAX_BODY_BYTES: werkzeug cuts it there when nothing has told its length."""
+def _read_body(req: Request, *, is_kept: bool = True) -> bytes:
+    """Read the body to its end, or to where werkzeug cuts it when its length is not told; kept to be read again."""
     try:
-        body = req.get_data()
+        body = req.get_data(cache=is_kept)
     except (ParseException, OSError):  # The caller has left, or does not know how chunks are written.
         raise BadRequest("The body is not all there, or not sent as its headers say.") from None
     if req.content_length is None and len(body) >= (req.max_content_length or MAX_BODY_BYTES):
@@ -98,9 +97,10 @@ def _check_structure(body: bytes) -> None:
 
 
 def _check_rest(body: bytes, value: Any) -> None:
-    """Refuse a body that is too long without its source; many a program writes `/` as two characters."""
+    """Refuse a body that is too long without its source; PHP writes `/` as two characters, .NET `+` as six."""
     source = value.get(FILE_MEMBER) if isinstance(value, dict) else None
-    source_chars = len(source) + body.count(b"\\/") if isinstance(source, str) else 0
+    escapes = body.count(b"\\/") + 5 * (body.count(b"\\u002b") + body.count(b"\\u002B"))
+    source_chars = len(source) + escapes if isinstance(source, str) else 0
     if len(body) - source_chars > MAX_BODY_BYTES:
         raise RequestEntityTooLarge
 
@@ -110,7 +110,15 @@ def _check_lengths(value: dict[str, Any], schema: ma.Schema) -> None:
     for name, field in schema.fields.items():
         given = value.get(field.data_key or name)
         if isinstance(field, ma.fields.List) and isinstance(given, list):
-            try:
-                ma.validate.And(*(each for each in field.validators if isinstance(each, ma.validate.Length)))(given)
-            except ma.ValidationError as error:
-                abort(422, messages={"json": {field.data_key or name: error.messages}})
+            _check_length(given, field)
+            schemas = [field.inner.schema] if isinstance(field.inner, ma.fields.Nested) else []
+            for each in given if schemas else ():
+                if isinstance(each, dict):
+                    _check_lengths(each, *schemas)
+
+
+def _check_length(given: list[Any], field: ma.fields.List[Any]) -> None:
+    try:
+        ma.validate.And(*(each for each in field.validators if isinstance(each, ma.validate.Length)))(given)
+    except ma.ValidationError as error:
+        abort(422, messages={"json": {field.data_key or field.name: error.messages}})

@@ -2,8 +2,8 @@
 
 The release before goes on beside it: what it does not know has a default.
 
-A job whose source was uploaded has no URL: that release cannot run it, hands it on with its message, and its sweep
-leaves it to this one.
+What it does not know, it cannot do, either: a worker of that release leaves variants out, and fails a job whose source
+came along. So workers are to be of this release before web takes such jobs (docs/architecture.md).
 """
 
 import sqlalchemy as sa
@@ -21,7 +21,7 @@ def upgrade() -> None:
         jobs.add_column(sa.Column("is_inline", sa.Boolean(), server_default=sa.false(), nullable=False))
         jobs.add_column(sa.Column("reuse_key", sa.String(length=64), nullable=True))
         jobs.add_column(sa.Column("reused", sa.String(length=16), nullable=True))
-    op.create_index("ix_jobs_reuse", "jobs", ["reuse_key", "status"], unique=False)
+    op.create_index("ix_jobs_reuse", "jobs", ["reuse_key", "status", "run_at"], unique=False)
     op.create_table(
         "uploads",
         sa.Column("job_id", sa.String(length=32), nullable=False),
