@@ -24,7 +24,7 @@ def write_chunk(data: bytes) -> bytes:
 BAD: dict[str, tuple[int, str, bytes]] = {
     "chunks of more than 64 KiB": (413, "body_too_large", CHUNKED + write_chunk(b" " * 1_000) * 100 + LAST),
     "a job and more than 64 KiB": (413, "body_too_large", CHUNKED + write_chunk(JOB + b" " * 100_000) + LAST),
-    "a length of 15 MB": (413, "body_too_large", HEAD + b"Content-Length: 15000000\r\n\r\n"),
+    "a length of 20 MB": (413, "body_too_large", HEAD + b"Content-Length: 20000000\r\n\r\n"),
     "a chunk without a size": (400, "bad_request", CHUNKED + b"zz\r\n{}\r\n" + LAST),
     "a chunk without an end": (400, "bad_request", CHUNKED + b"2\r\n{}XX" + LAST),
     "a chunk's endless extension": (400, "bad_request", CHUNKED + b"2;" + b"x" * 100_000),
