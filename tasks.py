@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 from types import FrameType
 from typing import Any, Final, TypeVar
 
@@ -353,9 +353,9 @@ def process_job(job_id: str) -> None:
 @webhooks.task(name="deliver", retries=0)
 def attempt_delivery(delivery_id: str) -> None:
     """Make one delivery attempt, and one of each delivery that is next in line."""
-    next_id = _call(deliver, webhooks, delivery_id)
+    next_id: str | None = delivery_id
     while next_id is not None:
-        next_id = _call(partial(deliver, is_found=True), webhooks, next_id)
+        next_id = _call(deliver, webhooks, next_id)
 
 
 def _call(use_case: Callable[[Services, str], T], queue: Queue, row_id: str) -> T | None:

@@ -54,15 +54,15 @@ class Result:
     wish_seconds: float = 0.0
 
 
-def deliver(services: Services, delivery_id: str, *, is_found: bool = False) -> str | None:
+def deliver(services: Services, delivery_id: str) -> str | None:
     """Make one attempt of the delivery if it is due and its lane may start it. Blocking; idempotent.
 
-    `is_found` tells that it was found to be next just now, and not named by a message. Returns the id of a delivery
-    that may start next; None when there is none, or when this one did not. Raises LedgerUnavailable only.
+    Returns the id of a delivery that may start next; None when there is none, or when this one did not. Raises
+    LedgerUnavailable only.
     """
     now = services.clock.now()
     lease = services.new_lease(delivery_id, now)
-    leased = _lease(services, lease, now) if is_found or _is_worth_a_try(services, delivery_id, now) else None
+    leased = _lease(services, lease, now)
     if leased is None:
         logger.debug("the delivery moved on, or has to wait: nothing to do", extra={"delivery_id": delivery_id})
         return None
@@ -85,16 +85,6 @@ def dispatch_startable(services: Services) -> None:
         return  # The couriers have their hands full: who is done looks for what is next.
     for delivery_id in _find_startable(services).delivery_ids:
         services.dispatcher.deliver(delivery_id)
-
-
-def _is_worth_a_try(services: Services, delivery_id: str, now: datetime) -> bool:
-    """Tell whether a delivery is likely to start, so that it is worth a transaction.
-
-    Where as many are under way here as one lane may have, 0.8 messages per delivery were turned away inside of one.
-    """
-    rules = services.lane_rules
-    is_quiet = len(services.held_leases.list_tokens()) < rules.max_per_lane
-    return is_quiet or services.ledger.deliveries.has_room(delivery_id, rules, now)
 
 
 def _lease(services: Services, lease: Lease, now: datetime) -> LeasedDelivery | None:

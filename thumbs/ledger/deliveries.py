@@ -43,23 +43,6 @@ _TOKEN: Final[sa.BindParameter[Any]] = sa.bindparam("token")
 _IS_DUE = (deliveries.c.status == DeliveryStatus.PENDING, deliveries.c.next_attempt_at <= _NOW)
 _IS_HELD = (deliveries.c.status == DeliveryStatus.SENDING, deliveries.c.lease_token == _TOKEN)
 
-_COUNT_OF_LANE = (
-    sa.select(sa.func.count())
-    .select_from(_other := deliveries.alias())
-    .join(attempts, sa.and_(attempts.c.delivery_id == _other.c.id, attempts.c.number == _other.c.attempt_count))
-    .where(
-        _other.c.lane_id == lanes.c.id,
-        _other.c.status == DeliveryStatus.SENDING,
-        attempts.c.started_at > sa.bindparam("since"),
-    )
-    .correlate(lanes)
-    .scalar_subquery()
-)
-_FIND_ROOM = Prepared(
-    sa.select(lanes.c.is_proven, _COUNT_OF_LANE.label("in_flight"))
-    .join(deliveries, deliveries.c.lane_id == lanes.c.id)
-    .where(deliveries.c.id == _ID, *_IS_DUE)
-)
 _LOCK_DUE_LANE = Prepared(
     sa.select(lanes)
     .join(deliveries, deliveries.c.lane_id == lanes.c.id)
@@ -162,13 +145,6 @@ class Deliveries:
         """List the attempts of a delivery, in their order."""
         with self._database.reading() as connection:
             return _list_attempts(connection, delivery_id)
-
-    def has_room(self, delivery_id: str, rules: LaneRules, now: datetime) -> bool:
-        """Tell whether a delivery is due and its lane has a slot left; whether it may start is for `lease` to say."""
-        with self._database.reading() as connection:
-            values = {"delivery_id": delivery_id, "now": now, "since": now - rules.longest}
-            row = connection.execute(_FIND_ROOM, values).one_or_none()
-        return row is not None and row.in_flight < (rules.max_per_lane if row.is_proven else 1)
 
     def lease(
         self, lease: Lease, attempt: Attempt, now: datetime, rules: LaneRules, own_tokens: Collection[str] = ()
