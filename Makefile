@@ -34,12 +34,11 @@ format: .venv/dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# The pipeline alone takes a minute or two, all of them half an hour.
+# The pipeline alone takes three minutes, all of them half an hour. `make bench PEERS=DIR` has RQ and Celery beside us.
 bench: .venv/dev
-	$(BIN)/python -m bench.pipeline
+	$(BIN)/python -m bench.pipeline $(addprefix --peers ,$(PEERS))
 
 bench-all: bench bench-engine
-	$(BIN)/python -m bench.pipeline --engines production
 	$(BIN)/python -m bench.backlog
 	$(BIN)/python -m bench.nodes
 	$(BIN)/python -m bench.courier

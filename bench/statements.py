@@ -12,7 +12,7 @@ import psycopg
 
 ENTRY: Final = re.compile(r"^\S+ \S+ \S+ \[(\d+)\] LOG:  (?:statement|execute [^:]+): (.*(?:\n\t.*)*)", re.MULTILINE)
 """An entry of the log as initdb sets it up: time, process, and the statement, whose further lines begin with a tab."""
-TABLE: Final = re.compile(r"^(INSERT INTO|UPDATE|DELETE FROM|SELECT)(?:.*?\sFROM)?\s+(\w+)", re.DOTALL)
+TABLE: Final = re.compile(r"^(INSERT INTO|UPDATE|DELETE FROM|SELECT(?=.*?\sFROM\s+(\w+)))(?:\s+(\w+))?", re.DOTALL)
 ENDS: Final = ("COMMIT", "ROLLBACK")
 
 
@@ -58,7 +58,7 @@ def _name(statement: str) -> str:
     """Name a statement by its verb and its table; SQLAlchemy's ping of a pooled connection is an empty one."""
     found = TABLE.match(statement)
     if found:
-        return f"{found[1]} {found[2]}"
+        return f"{found[1]} {found[2] or found[3]}"
     return statement.split(maxsplit=1)[0] if statement.strip("; \n") else "ping"
 
 
