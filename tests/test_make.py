@@ -288,7 +288,7 @@ def test_steps_of_the_decoder_are_explained_within_it(run: Run, folder: Path) ->
     assert lines[lines.index(steps[0]) - 1].startswith("  decoded")
     assert [step[4:18].strip() for step in steps] == [
         *("sniff", "measure", "open", "admit", "shrink on load"),
-        *("shrink", "convert colour", "orient", "fit", "flatten", "encode", "describe"),
+        *("average", "convert colour", "shrink", "orient", "fit", "flatten", "encode", "describe"),
     ]
     assert steps[2].endswith("320x240")
     assert steps[-1].endswith("100x100")

@@ -91,7 +91,7 @@ def test_deadlines_of_many_calls_are_kept_by_one_thread(hurried: Outbound, sourc
     paths = (SLOW_HEADS + SLOW_BODIES) * 3
     with ThreadPoolExecutor(len(paths)) as pool, in_time(2 * TIMEOUT_SECONDS):
         calls = [pool.submit(hurried.fetch, source.url(path)) for path in paths]
-        source.wait_for(len(paths))
+        source.wait_for(2)  # On a busy machine, a call may be over before its request is sent.
         watchdogs = [thread for thread in threading.enumerate() if thread.name == "outbound-watchdog"]
         assert [type(call.exception()) for call in calls] == [SourceTimeout] * len(paths)
     assert len(watchdogs) == 1
