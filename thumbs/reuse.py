@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Final
 from urllib.request import parse_http_list
@@ -24,6 +24,7 @@ MAX_FRESH_SECONDS: Final = 31_536_000.0
 UPLOADED: Final = Caching(url="", fresh_seconds=MAX_FRESH_SECONDS)
 """Of a source that came along: its bytes name it, so it never changes."""
 
+LAST_MODIFIED_UNIT: Final = timedelta(seconds=1)
 MAX_ETAG_CHARS: Final = 1_024
 _ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"')
 """RFC 9110 section 8.8.3, in ASCII: others could not be sent back as they came."""
@@ -65,7 +66,7 @@ def read_caching(url: str, headers: Mapping[str, str], now: datetime, *, is_shar
         is_private=is_private,
         fresh_seconds=max(0.0, lifetime_seconds - _read_age(headers, now)),
         etag=_read_etag(headers.get("ETag")),
-        last_modified=_read_date(headers.get("Last-Modified")),
+        last_modified=_read_modified(headers, now),
     )
 
 
@@ -126,10 +127,16 @@ def _parse_date(text: str | None) -> datetime | None:
     return moment.replace(tzinfo=moment.tzinfo or UTC)
 
 
-def _read_date(text: str | None) -> str | None:
-    """Read a date, as one that can be kept and sent back: a parser of dates forgives whatever stands behind it."""
-    moment = _parse_date(text)
-    return format_datetime(moment.astimezone(UTC), usegmt=True) if moment else None
+def _read_modified(headers: Mapping[str, str], now: datetime) -> str | None:
+    """Read Last-Modified, as a date that can be sent back: a parser of dates forgives whatever stands behind one.
+
+    One of the second in which the answer was made says nothing: the source may have changed once more within it
+    (RFC 9110 section 8.8.2.2).
+    """
+    modified, made = _parse_date(headers.get("Last-Modified")), _parse_date(headers.get("Date")) or now
+    if modified is None or made - modified < LAST_MODIFIED_UNIT:
+        return None
+    return format_datetime(modified.astimezone(UTC), usegmt=True)
 
 
 def _read_etag(text: str | None) -> str | None:

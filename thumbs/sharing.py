@@ -1,7 +1,7 @@
 """What jobs that ask for the same share: a run that is under way, thumbnails of an earlier one, a source that fails.
 
 A job owns its blobs, so what is shared is copied, a few kB. If we die between a job's end and that of those that share
-it, they are queued as they were: the sweep dispatches them, and they run by themselves.
+it, one of them is taken, and its lease runs out; the others are queued as they were. The sweep dispatches them.
 """
 
 import logging

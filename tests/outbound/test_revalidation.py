@@ -11,7 +11,7 @@ from thumbs.errors import SourceHttpError
 from thumbs.outbound import Outbound
 
 ETAG = '"v1"'
-MODIFIED = "Mon, 23 Nov 2026 10:00:00 GMT"
+MODIFIED = "Mon, 01 Jan 2024 00:00:00 GMT"
 
 
 def serve(source: SourceServer, path: str = "/image", **headers: str) -> str:
