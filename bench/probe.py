@@ -110,7 +110,7 @@ class Probe:
 
     def _build_gauge_count(self) -> Callable[[], int]:
         """Build a gauge that has not counted yet: one that has would tell what it knows for a second."""
-        gauge = QueueGauge(self._services.ledger, self._services.clock)
+        gauge = QueueGauge(self._services.ledger, self._services.dispatcher, self._services.clock)
         return lambda: gauge.count(self._services.settings.max_queued_jobs)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.builders import build_account, build_new_job, record_job
+from tests.support.builders import build_account, build_new_job
 from tests.support.clock import FrozenClock
 from tests.support.dispatcher import RecordingDispatcher
 from tests.support.services import accept, build_lost_ledger, build_test_services, get_job
@@ -96,24 +96,26 @@ def test_ledger_that_is_down_refuses_and_nothing_is_dispatched(
 
 
 def build_limited(ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock) -> Services:
-    """Build services with room for ten jobs in all, three of them of one account."""
+    """Build services with room for ten jobs in all, three of them of one account; the queue tells what is due."""
     return build_test_services(
         ledger, dispatcher, clock, THUMBS_MAX_QUEUED_JOBS="10", THUMBS_MAX_QUEUED_JOBS_PER_ACCOUNT="3"
     )
 
 
-def fill_queue(services: Services, clock: FrozenClock, count: int) -> None:
+def fill_queue(services: Services, dispatcher: RecordingDispatcher, clock: FrozenClock, count: int) -> None:
     """Accept jobs for the default account, as many as there is room for, a second apart."""
-    for _ in range(count):
+    for number in range(count):
+        dispatcher.waiting_jobs = number
         accept(services)
         clock.move(1)
+    dispatcher.waiting_jobs = count
 
 
 def test_account_with_as_many_jobs_waiting_as_it_may_have_is_refused_and_told_that_they_are_its_own(
     ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock
 ) -> None:
     services = build_limited(ledger, dispatcher, clock)
-    fill_queue(services, clock, 3)
+    fill_queue(services, dispatcher, clock, 3)
     with pytest.raises(Overloaded, match="3 jobs of this account") as caught:
         accept(services)
     assert caught.value.retry_after_seconds == OVERLOADED_RETRY_SECONDS
@@ -124,7 +126,7 @@ def test_one_accounts_jobs_leave_room_for_anothers(
     ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock
 ) -> None:
     services = build_limited(ledger, dispatcher, clock)
-    fill_queue(services, clock, 3)
+    fill_queue(services, dispatcher, clock, 3)
     other = create_account(services, "other")
     assert other is not None
     assert accept_job(services, other, build_new_job()).id
@@ -132,7 +134,7 @@ def test_one_accounts_jobs_leave_room_for_anothers(
 
 def test_batch_counts_with_all_its_jobs(ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock) -> None:
     services = build_limited(ledger, dispatcher, clock)
-    fill_queue(services, clock, 1)
+    fill_queue(services, dispatcher, clock, 1)
     account = get_default_account(services)
     with pytest.raises(Overloaded, match="3 jobs of this account"):
         accept_batch(services, account, [build_new_job()] * 3, None)
@@ -143,10 +145,19 @@ def test_queue_that_is_full_says_so_to_everybody(
     ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock
 ) -> None:
     services = build_limited(ledger, dispatcher, clock)
-    for _ in range(10):
-        record_job(ledger)
+    dispatcher.waiting_jobs = 10
     with pytest.raises(Overloaded, match=r"^10 jobs are waiting already"):
         accept(services)
+
+
+def test_nobody_counts_by_account_while_the_queue_is_shorter_than_one_accounts_part(
+    ledger: Ledger, dispatcher: RecordingDispatcher, clock: FrozenClock
+) -> None:
+    """The queue has taken up what is due in the ledger: nothing waits, and the ledger is not asked."""
+    services = build_limited(ledger, dispatcher, clock)
+    for _ in range(5):
+        accept(services)
+        clock.move(1)
 
 
 def test_replay_is_answered_however_full_the_queue_is(
@@ -155,8 +166,7 @@ def test_replay_is_answered_however_full_the_queue_is(
     services = build_limited(ledger, dispatcher, clock)
     account, new = get_default_account(services), build_new_job()
     first = accept_job(services, account, new, key="k")
-    for _ in range(10):
-        record_job(ledger)
+    dispatcher.waiting_jobs = 10
     clock.move(1)
     assert accept_job(services, account, new, key="k").id == first.id
 

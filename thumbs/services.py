@@ -132,7 +132,7 @@ def build(settings: Settings, dispatcher: Dispatcher) -> Services:
         dispatcher=dispatcher,
         policy=policy,
         lane_rules=LaneRules.of(settings),
-        queue_gauge=QueueGauge(ledger, clock),
+        queue_gauge=QueueGauge(ledger, dispatcher, clock),
         held_leases=HeldLeases(),
         tally=Tally(ledger),
         clock=clock,

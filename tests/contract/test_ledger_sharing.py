@@ -126,6 +126,20 @@ def test_job_that_is_taken_is_nobody_elses_and_no_run_is_counted(ledger: Ledger)
     assert ledger.jobs.finish(build_lease(first.id), succeed(taken)) is not None
 
 
+def test_ledger_tells_whether_a_job_waits_for_another_ones_run(ledger: Ledger) -> None:
+    first, _ = record_same(ledger, 2)
+    alone = record_job(ledger, reuse_key="cd" * 32)
+    assert not ledger.jobs.may_have_sharing(NOW)
+    assert lease(ledger, alone) is not None
+    assert lease(ledger, record_job(ledger)) is not None
+    assert not ledger.jobs.may_have_sharing(NOW)
+    assert lease(ledger, first) is not None
+    assert ledger.jobs.may_have_sharing(NOW)
+    assert ledger.jobs.requeue(build_lease(first.id), LATER, NOW)
+    assert ledger.jobs.may_have_sharing(NOW)
+    assert not ledger.jobs.may_have_sharing(LATER)
+
+
 def test_jobs_that_wait_for_another_ones_run_are_not_dispatched_again(ledger: Ledger) -> None:
     """However many: a message would do nothing for them."""
     first, *others = record_same(ledger, 4)

@@ -172,7 +172,7 @@ def build_test_services(ledger: Ledger, dispatcher: Dispatcher, clock: FrozenClo
         dispatcher=dispatcher,
         policy=AddressPolicy(settings.allow_cidrs),
         lane_rules=LaneRules.of(settings),
-        queue_gauge=QueueGauge(ledger, clock),
+        queue_gauge=QueueGauge(ledger, dispatcher, clock),
         held_leases=HeldLeases(),
         tally=Tally(ledger),
         clock=clock,

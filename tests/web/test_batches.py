@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from tests.support.builders import record_job
 from tests.support.dispatcher import RecordingDispatcher
 from tests.support.services import PICTURE, accept, build_test_services, get_callback, get_job, record_delivery
 from tests.web.conftest import ActingClock
@@ -119,8 +118,7 @@ def test_job_too_many_is_503_with_when_to_come_back(
 ) -> None:
     services = build_test_services(ledger, dispatcher, clock, THUMBS_MAX_QUEUED_JOBS="2")
     client = create_app(services).test_client()
-    for _ in range(2):
-        record_job(ledger)
+    dispatcher.waiting_jobs = 2
     answer = client.post("/v1/jobs", json=BODY)
     assert (answer.status_code, answer.get_json()["code"]) == (503, "overloaded")
     assert answer.headers["Retry-After"] == "30"

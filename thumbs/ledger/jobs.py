@@ -82,6 +82,14 @@ _LIST_SHARING = Prepared(
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
 
+_HAS_QUEUED: Final = sa.exists().where(*_HAS_SAME, jobs.c.status == JobStatus.QUEUED).correlate(_other)
+_MAY_HAVE_SHARING = tuple(
+    Prepared(sa.select(_other.c.id).where(*conditions, _other.c.reuse_key.is_not(None)).limit(sa.literal(1)))
+    for conditions in ((*_IS_RUNNING, _HAS_QUEUED), _IS_TO_RUN_AGAIN)
+)
+"""From those that run, which are few, to those that wait for them. In an outage of a source, those that are to run
+again are many, and to look for others beside each would take longer than to count all."""
+
 _IS_QUEUED: Final = jobs.c.status == JobStatus.QUEUED
 
 
@@ -201,6 +209,11 @@ class Jobs:
         with self._database.reading() as connection:
             rows = connection.execute(_LIST_SHARING, {"reuse_key": reuse_key, "limit": limit})
             return [job_of_row(row) for row in rows]
+
+    def may_have_sharing(self, now: datetime) -> bool:
+        """Tell whether queued jobs wait for another one's run, or may do so."""
+        with self._database.reading() as connection:
+            return any(connection.scalar(query, {"now": now}) is not None for query in _MAY_HAVE_SHARING)
 
     def count_queued(self, limit: int) -> int:
         """Count the queued jobs, also those whose time has not come, up to a limit."""
